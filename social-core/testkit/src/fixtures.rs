@@ -12,8 +12,8 @@ use social_core::{
     phase::{Checkpoint, PhaseName, RemotePost},
     secret::{AccessToken, RefreshToken},
     store::{
-        Delivery, ErrorPatch, Insert, LeaseAfter, LogEntry, NewConnection, NewDelivery, NewPost, PhaseWrite, Post, SealedTokens, Store,
-        TokenUpdate, User, WallTime,
+        Delivery, ErrorPatch, Insert, LeaseAfter, LogEntry, NewConnection, NewDelivery, NewPost, PhaseWrite, Post,
+        SealedTokens, Store, TokenUpdate, User, WallTime,
     },
     vault::{Binding, KeyRing, Vault},
 };
@@ -153,8 +153,10 @@ pub async fn connect(store: &dyn Store, user: UserId, platform: &PlatformId, acc
     let new = new_connection(user, platform).await;
     store.insert(&new).await.expect("a new connection is stored");
     let profiles: Vec<_> = (0..accounts).map(profile).collect();
-    let accounts =
-        store.save_accounts(new.connection.id, &profiles, AccountStatus::Active, t0()).await.expect("accounts are stored");
+    let accounts = store
+        .save_accounts(new.connection.id, &profiles, AccountStatus::Active, t0())
+        .await
+        .expect("accounts are stored");
     Connected { user, connection: new.connection, accounts }
 }
 
@@ -220,9 +222,21 @@ fn stored(kind: MediaKind, mime: &str, size_bytes: u64, duration_ms: Option<u64>
 /// A post to these accounts at a time, made at [`t0`], one delivery each.
 #[must_use]
 pub fn new_post(user: UserId, accounts: &[Account], at: Timestamp) -> NewPost {
-    let delivery = |account: &Account| NewDelivery { id: DeliveryId::new(), account: account.id, platform: account.platform.clone() };
+    let delivery = |account: &Account| NewDelivery {
+        id: DeliveryId::new(),
+        account: account.id,
+        platform: account.platform.clone(),
+    };
     NewPost {
-        post: Post { id: PostId::new(), user, draft: draft(), scheduled_at: at, wall: None, created_at: t0(), updated_at: t0() },
+        post: Post {
+            id: PostId::new(),
+            user,
+            draft: draft(),
+            scheduled_at: at,
+            wall: None,
+            created_at: t0(),
+            updated_at: t0(),
+        },
         deliveries: accounts.iter().map(delivery).collect(),
         late_limit: Duration::from_secs(3600),
         idempotency: None,
@@ -262,8 +276,11 @@ pub fn write(delivery: &Delivery, phase: PhaseName, at: Timestamp) -> PhaseWrite
         delivery: delivery.id,
         epoch: delivery.epoch,
         phase,
-        checkpoint: (!matches!(phase, PhaseName::Scheduled | PhaseName::Published | PhaseName::Missed | PhaseName::Canceled))
-            .then(|| checkpoint(phase.as_str())),
+        checkpoint: (!matches!(
+            phase,
+            PhaseName::Scheduled | PhaseName::Published | PhaseName::Missed | PhaseName::Canceled
+        ))
+        .then(|| checkpoint(phase.as_str())),
         remote: (phase == PhaseName::Published).then(|| remote(delivery.id)),
         part: None,
         attempt: delivery.attempt,

@@ -2,10 +2,7 @@
 
 use std::fmt;
 
-use base64::{
-    Engine as _,
-    engine::general_purpose::{STANDARD, URL_SAFE},
-};
+use base64::engine::general_purpose::{STANDARD, URL_SAFE};
 use uuid::Uuid;
 
 /// The part that all markers share, by which they are found.
@@ -97,7 +94,8 @@ pub fn holds(haystack: &[u8], bytes: &[u8]) -> bool {
 /// What to look for: the form, whether case is ignored (the needle is lower case then), the bytes.
 fn needles() -> Vec<(&'static str, bool, Vec<u8>)> {
     let core = CORE.as_bytes();
-    let each = |write: fn(u8) -> String, between: &str| core.iter().map(|byte| write(*byte)).collect::<Vec<_>>().join(between);
+    let each =
+        |write: fn(u8) -> String, between: &str| core.iter().map(|byte| write(*byte)).collect::<Vec<_>>().join(between);
     // Encoders differ in whether they touch `~`; the part before it is found by the plain search.
     let plain = CORE.trim_end_matches('~').as_bytes().to_vec();
     let mut needles = vec![
@@ -127,7 +125,11 @@ fn aligned(bytes: &[u8], engine: &impl base64::Engine) -> Vec<Vec<u8>> {
 
 fn positions<'a>(haystack: &'a [u8], needle: &'a [u8]) -> impl Iterator<Item = usize> + 'a {
     let first = needle.first().copied();
-    haystack.windows(needle.len().max(1)).enumerate().filter(move |(_, window)| window.first().copied() == first && *window == needle).map(|(at, _)| at)
+    haystack
+        .windows(needle.len().max(1))
+        .enumerate()
+        .filter(move |(_, window)| window.first().copied() == first && *window == needle)
+        .map(|(at, _)| at)
 }
 
 fn excerpt(bytes: &[u8], at: usize) -> String {
@@ -137,6 +139,8 @@ fn excerpt(bytes: &[u8], at: usize) -> String {
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine as _;
+
     use super::*;
 
     fn forms_in(text: &str) -> Vec<&'static str> {
