@@ -5,6 +5,8 @@ use std::{borrow::Cow, fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
+use crate::validate::Violation;
+
 /// What happened, in the words that callers branch on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -176,6 +178,8 @@ struct Inner {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     provider: Option<ProviderError>,
     #[serde(skip)]
+    violations: Vec<Violation>,
+    #[serde(skip)]
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
@@ -210,6 +214,7 @@ impl Error {
             message: None,
             advice: None,
             provider: None,
+            violations: Vec::new(),
             source: None,
         }))
     }
@@ -293,6 +298,13 @@ impl Error {
         self
     }
 
+    /// Adds what is wrong with a draft, one by one.
+    #[must_use]
+    pub fn violations(mut self, violations: Vec<Violation>) -> Self {
+        self.0.violations = violations;
+        self
+    }
+
     /// Adds the technical cause. It is shown by `Debug` and the error chain, never serialised.
     #[must_use]
     pub fn source(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
@@ -334,6 +346,12 @@ impl Error {
     #[must_use]
     pub fn provider_error(&self) -> Option<&ProviderError> {
         self.0.provider.as_ref()
+    }
+
+    /// What is wrong with a draft, one by one; empty unless a draft was refused.
+    #[must_use]
+    pub fn violated(&self) -> &[Violation] {
+        &self.0.violations
     }
 
     /// The technical sentence, if there is one.
