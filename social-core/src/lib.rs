@@ -1,0 +1,3 @@
+pub mod crypto;
+pub mod secret;
+pub mod vault;
