@@ -1,3 +1,4 @@
 pub mod crypto;
+pub mod retry;
 pub mod secret;
 pub mod vault;
