@@ -1,0 +1,3 @@
+//! Traits, state machine and publishing engine.
+
+pub mod text;
