@@ -1,4 +1,3 @@
-pub mod crypto;
-pub mod retry;
-pub mod secret;
-pub mod vault;
+//! Traits, state machine and publishing engine.
+
+pub mod text;
