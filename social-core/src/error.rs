@@ -5,7 +5,11 @@ use std::{borrow::Cow, fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::validate::Violation;
+use crate::{
+    rate::RateScope,
+    validate::Violation,
+    vault::{KeyRingError, VaultError},
+};
 
 /// What happened, in the words that callers branch on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -177,6 +181,8 @@ struct Inner {
     advice: Option<Cow<'static, str>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     provider: Option<ProviderError>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    scope: Option<RateScope>,
     #[serde(skip)]
     violations: Vec<Violation>,
     #[serde(skip)]
@@ -214,6 +220,7 @@ impl Error {
             message: None,
             advice: None,
             provider: None,
+            scope: None,
             violations: Vec::new(),
             source: None,
         }))
@@ -298,6 +305,13 @@ impl Error {
         self
     }
 
+    /// Says whose limit it is, where the network tells.
+    #[must_use]
+    pub fn limit_scope(mut self, scope: RateScope) -> Self {
+        self.0.scope = Some(scope);
+        self
+    }
+
     /// Adds what is wrong with a draft, one by one.
     #[must_use]
     pub fn violations(mut self, violations: Vec<Violation>) -> Self {
@@ -348,6 +362,12 @@ impl Error {
         self.0.provider.as_ref()
     }
 
+    /// Whose limit it is, where the network tells. A bill and a faulty set-up concern the whole app.
+    #[must_use]
+    pub fn scope(&self) -> Option<RateScope> {
+        self.0.scope.or(matches!(self.0.kind, ErrorKind::Billing | ErrorKind::Config).then_some(RateScope::App))
+    }
+
     /// What is wrong with a draft, one by one; empty unless a draft was refused.
     #[must_use]
     pub fn violated(&self) -> &[Violation] {
@@ -381,6 +401,22 @@ impl Error {
             K::Storage => "Our own storage has a problem. Please tell whoever runs this installation.",
             K::Unexpected => "The network gave an answer that we do not understand. Please check on the network itself.",
         })
+    }
+}
+
+impl From<VaultError> for Error {
+    fn from(error: VaultError) -> Self {
+        Self::new(ErrorKind::Config, "vault")
+            .message(error.to_string())
+            .advice("Stored tokens cannot be opened. Whoever runs this installation has to look at its master keys.")
+            .source(error)
+            .effect_none()
+    }
+}
+
+impl From<KeyRingError> for Error {
+    fn from(error: KeyRingError) -> Self {
+        Self::new(ErrorKind::Config, "keys").message(error.to_string()).source(error).effect_none()
     }
 }
 

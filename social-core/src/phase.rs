@@ -256,6 +256,8 @@ pub enum Event {
     ConnectionLost,
     /// Failed for good.
     FailedForGood,
+    /// The network was asked and cannot tell yet; this is what was seen so far.
+    StillUnknown(Checkpoint),
     /// A complete read proves that the commit did not land.
     ProvenAbsent,
     /// Nobody can tell.
@@ -304,6 +306,7 @@ impl Event {
             Self::Limited => "awaiting_limit",
             Self::ConnectionLost => "awaiting_reconnect",
             Self::FailedForGood => "failed",
+            Self::StillUnknown(_) => "still_unknown",
             Self::ProvenAbsent => "proven_absent",
             Self::CannotTell => "unconfirmed",
             Self::CheckpointUnreadable => "checkpoint_unreadable",
@@ -402,6 +405,7 @@ impl Phase {
             (Self::Committing { .. }, Event::PartPublished(at)) => Self::Preparing { at: Some(at) },
             (Self::Committing { .. } | Self::Settling { .. }, Event::Accepted(at)) => Self::Settling { at },
             (Self::Committing { at }, Event::ReplyLost) => Self::Committing { at },
+            (Self::Committing { .. }, Event::StillUnknown(at)) => Self::Committing { at },
             (Self::Committing { at }, Event::ProvenAbsent) => Self::Ready { at },
             (Self::Committing { at } | Self::Settling { at }, Event::CannotTell) => Self::Unconfirmed { at: Some(at) },
 
@@ -499,6 +503,7 @@ mod tests {
             Just(Event::Limited),
             Just(Event::ConnectionLost),
             Just(Event::FailedForGood),
+            Just(Event::StillUnknown(cp(6))),
             Just(Event::ProvenAbsent),
             Just(Event::CannotTell),
             Just(Event::CheckpointUnreadable),

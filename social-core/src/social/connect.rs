@@ -192,8 +192,7 @@ impl<'a> ConnectRequest<'a> {
         let platform = inner.platform(&id)?;
         let callback = self.callback.ok_or_else(|| Error::invalid(OPERATION, "the callback address is missing"))?;
         let callback = Url::parse(&callback).map_err(|_| Error::invalid(OPERATION, "the callback address is not a URL"))?;
-        let random = || crypto::random_token(32).map_err(|e| Error::new(ErrorKind::Unavailable, OPERATION).source(e).effect_none());
-        let (state, cookie) = (random()?, random()?);
+        let (state, cookie) = (crypto::random_token(32), crypto::random_token(32));
         let unusable = |e| Error::new(ErrorKind::Unexpected, OPERATION).source(e).effect_none();
         let request = AuthorizeRequest::new(callback, OAuthState::new(state.clone()).map_err(unusable)?).preset(self.preset);
         let authorization = platform.connect().authorize(&inner.cx, &request).await?;

@@ -171,7 +171,7 @@ impl<'a> ScheduledDraft<'a> {
     /// See [`Scheduler::schedule`].
     pub fn send(self) -> impl Future<Output = Result<Scheduled, Error>> + Send + 'a {
         let Self { social, request } = self;
-        social.schedule(request)
+        social.store_post(request)
     }
 
     /// Checks it and takes its files in, but leaves storing it to the caller's own transaction; see the stores' `insert_post_in`.
