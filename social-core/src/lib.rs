@@ -1,3 +1,4 @@
 //! Traits, state machine and publishing engine.
 
+pub mod media;
 pub mod text;
