@@ -3,28 +3,7 @@
 //! This crate holds the traits, the data, the state machine and the engine. It knows no network, no SQL and no web framework.
 //! An application meets [`Social`] first and the rest only when it needs it.
 
-pub mod account;
-pub mod context;
-pub mod crypto;
-pub mod descriptor;
-pub mod draft;
-pub mod driver;
-pub mod engine;
-pub mod error;
-pub mod http;
-pub mod id;
-pub mod keeper;
-pub mod library;
 pub mod media;
-// pub mod memory;
-pub mod oauth;
-pub mod phase;
-pub mod platform;
-pub mod rate;
-pub mod retry;
-pub mod secret;
-pub mod social;
-pub mod store;
 pub mod text;
 pub mod time;
 pub mod validate;
