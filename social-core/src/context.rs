@@ -113,7 +113,19 @@ impl<'a> PublishContext<'a> {
         media: &'a dyn MediaLibrary,
     ) -> Self {
         let visible = call.http().commit_lane();
-        Self { call, delivery, account, tokens, draft, parts, attempted_at, taken, media, visible, seen: Mutex::default() }
+        Self {
+            call,
+            delivery,
+            account,
+            tokens,
+            draft,
+            parts,
+            attempted_at,
+            taken,
+            media,
+            visible,
+            seen: Mutex::default(),
+        }
     }
 
     /// Notes what an answer said about a limit, for the rate ledger; `None` is ignored.
@@ -168,7 +180,9 @@ impl<'a> PublishContext<'a> {
     /// `Config` if this installation has no public address.
     pub fn public_url(&self, media: &StoredMedia) -> Result<Url, Error> {
         self.media.public_url(media.id).ok_or_else(|| {
-            Error::new(ErrorKind::Config, "media.public_url").message("this installation has no public address for media").effect_none()
+            Error::new(ErrorKind::Config, "media.public_url")
+                .message("this installation has no public address for media")
+                .effect_none()
         })
     }
 }

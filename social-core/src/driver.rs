@@ -134,7 +134,9 @@ impl<'a> Driver<'a> {
         if delivery.crashes >= MOST_CRASHES {
             let error = Error::new(ErrorKind::Unexpected, "publish.prepare")
                 .message("workers died repeatedly while preparing this delivery")
-                .advice("Preparing this post broke our worker several times. Please tell whoever runs this installation.")
+                .advice(
+                    "Preparing this post broke our worker several times. Please tell whoever runs this installation.",
+                )
                 .actor(Actor::Operator)
                 .retry(Retry::Never)
                 .effect_none();
@@ -144,10 +146,11 @@ impl<'a> Driver<'a> {
         if let Some(wait) = self.inner.rates.check(now, &keys) {
             return self.await_limit(wait.until, json!({ "rule": wait.rule, "reason": wait.reason })).await;
         }
-        let tokens = match self.inner.keeper.tokens(self.claimed.account.connection, Some(self.claimed.token_version)).await {
-            Ok(tokens) => tokens,
-            Err(error) => return self.failed_without_effect(error.effect_none(), None).await,
-        };
+        let tokens =
+            match self.inner.keeper.tokens(self.claimed.account.connection, Some(self.claimed.token_version)).await {
+                Ok(tokens) => tokens,
+                Err(error) => return self.failed_without_effect(error.effect_none(), None).await,
+            };
         self.advance(Event::Started)?;
         let ready = loop {
             if self.lease.stopping() {
@@ -176,7 +179,15 @@ impl<'a> Driver<'a> {
                 }
                 Ok(Prepared::Wait { at, poll_after }) => {
                     let wake_at = later(self.now(), signed(poll_after));
-                    return self.rest(Event::Progressed(at), Some(wake_at), None, None, json!({ "poll_after_ms": poll_after.as_millis() })).await;
+                    return self
+                        .rest(
+                            Event::Progressed(at),
+                            Some(wake_at),
+                            None,
+                            None,
+                            json!({ "poll_after_ms": poll_after.as_millis() }),
+                        )
+                        .await;
                 }
                 Err(error) => return self.failed_without_effect(error.effect_none(), Some(&tokens)).await,
             }
@@ -186,7 +197,12 @@ impl<'a> Driver<'a> {
     }
 
     /// The write-ahead, the last checks, the one visible call, and what its answer means.
-    async fn commit(&mut self, platform: &dyn Platform, tokens: &Arc<TokenSet>, keys: &[BucketKey]) -> Result<Flow, Error> {
+    async fn commit(
+        &mut self,
+        platform: &dyn Platform,
+        tokens: &Arc<TokenSet>,
+        keys: &[BucketKey],
+    ) -> Result<Flow, Error> {
         if self.lease.stopping() {
             return self.hand_back().await;
         }
@@ -195,7 +211,9 @@ impl<'a> Driver<'a> {
         let ask = Ask { units: 1, turn, chance: self.inner.cx.chance().unit() };
         let permit = match self.inner.rates.reserve(self.now(), keys, ask) {
             Verdict::Go(permit) => permit,
-            Verdict::Wait(wait) => return self.await_limit(wait.until, json!({ "rule": wait.rule, "reason": wait.reason })).await,
+            Verdict::Wait(wait) => {
+                return self.await_limit(wait.until, json!({ "rule": wait.rule, "reason": wait.reason })).await;
+            }
         };
 
         // The write-ahead: from here on the delivery may be visible, and a restart will ask before it sends (I1, I2).
@@ -228,7 +246,9 @@ impl<'a> Driver<'a> {
             });
         }
         let Phase::Committing { at } = self.delivery().phase.clone() else {
-            return Err(Error::new(ErrorKind::Unexpected, "publish.commit").message("the write-ahead did not lead to committing").effect_none());
+            return Err(Error::new(ErrorKind::Unexpected, "publish.commit")
+                .message("the write-ahead did not lead to committing")
+                .effect_none());
         };
         debug_assert!(invariant::may_commit(&self.delivery().phase, held));
         let draft = self.claimed.draft.resolve(&self.delivery().platform, self.delivery().account);
@@ -236,11 +256,14 @@ impl<'a> Driver<'a> {
         let cx = self.context(tokens, &draft, &taken);
         let lateness = positive(self.now().duration_since(self.delivery().due_at)).unwrap_or_default();
         let answer = tokio::time::timeout(deadline, platform.publish().commit(&cx, at)).await;
-        let answer = answer.unwrap_or_else(|_| Err(Error::new(ErrorKind::Timeout, "publish.commit").message("no answer within the deadline")));
+        let answer = answer.unwrap_or_else(|_| {
+            Err(Error::new(ErrorKind::Timeout, "publish.commit").message("no answer within the deadline"))
+        });
         self.observe(&cx);
         drop(cx);
         if before == 0 && self.delivery().parts.is_empty() {
-            metrics::histogram!("social_lateness_seconds", "platform" => self.delivery().platform.to_string()).record(lateness.as_secs_f64());
+            metrics::histogram!("social_lateness_seconds", "platform" => self.delivery().platform.to_string())
+                .record(lateness.as_secs_f64());
         }
         let outcome = match &answer {
             Ok(_) => Outcome::Accepted,
@@ -283,10 +306,11 @@ impl<'a> Driver<'a> {
             return Ok(Flow::Stop(Stopped::At(PhaseName::Committing)));
         }
         let doubted = now.duration_since(since);
-        let tokens = match self.inner.keeper.tokens(self.claimed.account.connection, Some(self.claimed.token_version)).await {
-            Ok(tokens) => tokens,
-            Err(error) => return self.look_failed(error).await,
-        };
+        let tokens =
+            match self.inner.keeper.tokens(self.claimed.account.connection, Some(self.claimed.token_version)).await {
+                Ok(tokens) => tokens,
+                Err(error) => return self.look_failed(error).await,
+            };
         let known = self.inner.store.remote_ids(self.delivery().account, later(since, -signed(LONGEST_DOUBT))).await?;
         let taken: HashSet<String> = known.into_iter().collect();
         let draft = self.claimed.draft.resolve(&self.delivery().platform, self.delivery().account);
@@ -310,7 +334,14 @@ impl<'a> Driver<'a> {
             }
             Ok(Reconciled::AskAgain { at, after }) if doubted < signed(LONGEST_DOUBT) => {
                 let wake_at = later(self.now(), signed(after));
-                self.rest(Event::StillUnknown(at), Some(wake_at), None, None, json!({ "ask_after_ms": after.as_millis() })).await
+                self.rest(
+                    Event::StillUnknown(at),
+                    Some(wake_at),
+                    None,
+                    None,
+                    json!({ "ask_after_ms": after.as_millis() }),
+                )
+                .await
             }
             Ok(Reconciled::AskAgain { .. } | Reconciled::CannotTell) => self.unconfirmed(None).await,
             Err(error) => self.look_failed(error).await,
@@ -323,10 +354,11 @@ impl<'a> Driver<'a> {
             return self.hand_back().await;
         }
         let since = self.delivery().committing_since.unwrap_or_else(|| self.now());
-        let tokens = match self.inner.keeper.tokens(self.claimed.account.connection, Some(self.claimed.token_version)).await {
-            Ok(tokens) => tokens,
-            Err(error) => return self.look_failed(error).await,
-        };
+        let tokens =
+            match self.inner.keeper.tokens(self.claimed.account.connection, Some(self.claimed.token_version)).await {
+                Ok(tokens) => tokens,
+                Err(error) => return self.look_failed(error).await,
+            };
         let draft = self.claimed.draft.resolve(&self.delivery().platform, self.delivery().account);
         let taken = HashSet::new();
         let cx = self.context(&tokens, &draft, &taken);
@@ -340,7 +372,14 @@ impl<'a> Driver<'a> {
             Ok(Settled::Published(remote)) => self.published(remote).await,
             Ok(Settled::Wait { at, poll_after }) if self.now().duration_since(since) < signed(LONGEST_DOUBT) => {
                 let wake_at = later(self.now(), signed(poll_after));
-                self.rest(Event::Accepted(at), Some(wake_at), None, None, json!({ "poll_after_ms": poll_after.as_millis() })).await
+                self.rest(
+                    Event::Accepted(at),
+                    Some(wake_at),
+                    None,
+                    None,
+                    json!({ "poll_after_ms": poll_after.as_millis() }),
+                )
+                .await
             }
             Ok(Settled::Wait { .. }) => self.unconfirmed(None).await,
             Ok(Settled::Rejected(error)) => self.fail(error).await,
@@ -374,7 +413,14 @@ impl<'a> Driver<'a> {
 
     async fn accepted(&mut self, at: Checkpoint, poll_after: Duration) -> Result<Flow, Error> {
         let wake_at = later(self.now(), signed(poll_after));
-        self.rest(Event::Accepted(at), Some(wake_at), Some(ErrorPatch::Clear), Some(true), json!({ "poll_after_ms": poll_after.as_millis() })).await
+        self.rest(
+            Event::Accepted(at),
+            Some(wake_at),
+            Some(ErrorPatch::Clear),
+            Some(true),
+            json!({ "poll_after_ms": poll_after.as_millis() }),
+        )
+        .await
     }
 
     async fn unconfirmed(&mut self, error: Option<&Error>) -> Result<Flow, Error> {
@@ -445,7 +491,8 @@ impl<'a> Driver<'a> {
                         Err(other) => return Box::pin(self.failed_without_effect(other.effect_none(), None)).await,
                     }
                 }
-                let wake_at = later(self.delivery().due_at, signed(self.delivery().late_limit + Duration::from_secs(1)));
+                let wake_at =
+                    later(self.delivery().due_at, signed(self.delivery().late_limit + Duration::from_secs(1)));
                 self.rest_with_error(Event::ConnectionLost, wake_at, &error).await
             }
             kind if limits(kind) && matches!(error.retry_hint(), Retry::After(_)) => {
@@ -483,7 +530,9 @@ impl<'a> Driver<'a> {
         if !matches!(name, PhaseName::Preparing | PhaseName::Ready) {
             self.advance(Event::Started)?;
         }
-        let error = Error::new(ErrorKind::RateLimited, "publish.limit").message("a limit of the network has to pass").effect_none();
+        let error = Error::new(ErrorKind::RateLimited, "publish.limit")
+            .message("a limit of the network has to pass")
+            .effect_none();
         let patch = ErrorPatch::Set(as_json(&error));
         self.rest(Event::Limited, Some(until), Some(patch), None, response).await
     }
@@ -584,7 +633,13 @@ impl<'a> Driver<'a> {
             committing_since: change.committing_since.filter(|_| committing),
             error: change.error.clone(),
             lease: change.lease,
-            log: LogEntry { id: LogId::new(), event: name.to_owned(), success: change.success, response: change.response, at: self.now() },
+            log: LogEntry {
+                id: LogId::new(),
+                event: name.to_owned(),
+                success: change.success,
+                response: change.response,
+                at: self.now(),
+            },
         };
         // What tells of a visible effect must not get lost while the database is away.
         let must = before == PhaseName::Committing || before == PhaseName::Settling;
@@ -610,7 +665,12 @@ impl<'a> Driver<'a> {
         Ok(Flow::Go)
     }
 
-    fn context<'b>(&'b self, tokens: &'b TokenSet, draft: &'b crate::draft::Draft, taken: &'b HashSet<String>) -> PublishContext<'b> {
+    fn context<'b>(
+        &'b self,
+        tokens: &'b TokenSet,
+        draft: &'b crate::draft::Draft,
+        taken: &'b HashSet<String>,
+    ) -> PublishContext<'b> {
         PublishContext::new(
             &self.inner.cx,
             self.delivery().id,
@@ -626,7 +686,12 @@ impl<'a> Driver<'a> {
 
     fn keys(&self, platform: &dyn Platform) -> Vec<BucketKey> {
         let account = &self.claimed.account;
-        self.inner.rates.keys(platform.descriptor().id.as_str(), "publish", account.connection.uuid(), account.id.uuid())
+        self.inner.rates.keys(
+            platform.descriptor().id.as_str(),
+            "publish",
+            account.connection.uuid(),
+            account.id.uuid(),
+        )
     }
 
     fn all_keys(&self, operation: &str) -> Vec<BucketKey> {

@@ -202,7 +202,9 @@ impl Error {
         use ErrorKind as K;
         let (retry, actor) = match kind {
             K::Config => (Retry::Never, Actor::Operator),
-            K::Invalid | K::Rejected | K::Duplicate | K::Permission | K::NotFound | K::Unsupported => (Retry::Never, Actor::User),
+            K::Invalid | K::Rejected | K::Duplicate | K::Permission | K::NotFound | K::Unsupported => {
+                (Retry::Never, Actor::User)
+            }
             K::Reconnect => (Retry::AfterReconnect, Actor::User),
             K::RateLimited | K::Quota => (Retry::After(Duration::from_secs(60)), Actor::Nobody),
             K::Billing => (Retry::After(Duration::from_secs(900)), Actor::Operator),
@@ -246,7 +248,10 @@ impl Error {
 
     /// Shorthand for a failure of a store.
     #[must_use]
-    pub fn storage(operation: impl Into<Operation>, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+    pub fn storage(
+        operation: impl Into<Operation>,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
         Self::new(ErrorKind::Storage, operation).message("the database did not do what was asked").source(source)
     }
 
@@ -388,9 +393,13 @@ impl Error {
             K::Config => "The installation is not set up correctly for this network. Please tell whoever runs it.",
             K::Invalid => "Something in this post is not accepted. Please change it and try again.",
             K::Rejected => "The network refused this post. Please look at what it said and change the post.",
-            K::Duplicate => "The network already has a post with this content. Change the text if you want to post again.",
+            K::Duplicate => {
+                "The network already has a post with this content. Change the text if you want to post again."
+            }
             K::Reconnect => "The network no longer accepts this connection. Please connect the account again.",
-            K::Permission => "This account may not do that. Connect it again and allow what is asked, or ask its administrator.",
+            K::Permission => {
+                "This account may not do that. Connect it again and allow what is asked, or ask its administrator."
+            }
             K::RateLimited => "The network asks for a pause. The post goes out by itself afterwards.",
             K::Quota => "A limit of the network is used up for now. The post goes out by itself when it is free again.",
             K::Billing => "The network wants its bill paid by whoever runs this installation. Posts wait until then.",
@@ -399,7 +408,9 @@ impl Error {
             K::NotFound => "This is not there any more.",
             K::Unsupported => "This network cannot do that.",
             K::Storage => "Our own storage has a problem. Please tell whoever runs this installation.",
-            K::Unexpected => "The network gave an answer that we do not understand. Please check on the network itself.",
+            K::Unexpected => {
+                "The network gave an answer that we do not understand. Please check on the network itself."
+            }
         })
     }
 }

@@ -35,7 +35,11 @@ pub(crate) struct Entry {
 impl Journal {
     /// A grouped journal and the future that does its work; it ends when the last journal is gone and everything is written. `wake` is notified
     /// when a change wants to be looked at again.
-    pub(crate) fn grouped(store: Arc<dyn Store>, clock: Arc<dyn Clock>, wake: Arc<Notify>) -> (Self, impl Future<Output = ()> + Send + 'static) {
+    pub(crate) fn grouped(
+        store: Arc<dyn Store>,
+        clock: Arc<dyn Clock>,
+        wake: Arc<Notify>,
+    ) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (entries, queue) = mpsc::channel(4 * BATCH);
         (Self::Grouped { store: store.clone(), entries }, work(store, clock, wake, queue))
     }
@@ -97,11 +101,15 @@ async fn work(store: Arc<dyn Store>, clock: Arc<dyn Clock>, wake: Arc<Notify>, m
                 }
             }
             outcome => {
-                let error = outcome.err().unwrap_or_else(|| Error::new(ErrorKind::Storage, "journal").message("the store gave no answer for a write"));
+                let error = outcome.err().unwrap_or_else(|| {
+                    Error::new(ErrorKind::Storage, "journal").message("the store gave no answer for a write")
+                });
                 tracing::warn!(%error, entries = entries.len(), "the store did not take a batch of changes");
                 let (must, may): (Vec<_>, Vec<_>) = entries.drain(..).partition(|entry| entry.must);
                 for entry in may {
-                    let refused = Error::new(ErrorKind::Storage, "journal").message("the store did not take the change").effect_none();
+                    let refused = Error::new(ErrorKind::Storage, "journal")
+                        .message("the store did not take the change")
+                        .effect_none();
                     let _ = entry.answer.send(Err(refused));
                 }
                 entries = must;

@@ -86,7 +86,9 @@ impl Leases {
     pub(crate) fn renewed(&self, asked: &[Lease], answers: &[Held], ends: Duration) {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         for (lease, answer) in asked.iter().zip(answers) {
-            let Some(guard) = held.get(&lease.delivery).filter(|guard| guard.lease.epoch == lease.epoch) else { continue };
+            let Some(guard) = held.get(&lease.delivery).filter(|guard| guard.lease.epoch == lease.epoch) else {
+                continue;
+            };
             match answer {
                 Held::Yes => guard.ends_us.store(micros(ends), Ordering::Release),
                 Held::Lost => {

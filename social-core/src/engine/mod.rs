@@ -13,8 +13,8 @@ use jiff::Timestamp;
 use tokio::{sync::Notify, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use self::{journal::Journal, lease::LeaseGuard};
 use self::lease::Leases;
+pub(crate) use self::{journal::Journal, lease::LeaseGuard};
 pub use crate::driver::Stopped;
 use crate::{
     driver::Driver,
@@ -190,8 +190,10 @@ impl Run {
             while tasks.try_join_next().is_some() {}
             let now = clock.now();
             let room = |platform: &PlatformId| {
-                let flow = self.inner.platforms.get(platform).map_or(1, |platform| platform.descriptor().flow.max_in_flight);
-                let busy = self.in_flight.lock().unwrap_or_else(PoisonError::into_inner).get(platform).copied().unwrap_or(0);
+                let flow =
+                    self.inner.platforms.get(platform).map_or(1, |platform| platform.descriptor().flow.max_in_flight);
+                let busy =
+                    self.in_flight.lock().unwrap_or_else(PoisonError::into_inner).get(platform).copied().unwrap_or(0);
                 most.unwrap_or(flow).saturating_sub(busy).min(CLAIM_BATCH)
             };
             let lanes = lanes(&self.inner, room);
@@ -203,7 +205,8 @@ impl Run {
                 worker: self.name.clone(),
                 lanes,
             };
-            let claimed = if request.lanes.is_empty() { Ok(Vec::new()) } else { self.inner.store.claim_due(&request).await };
+            let claimed =
+                if request.lanes.is_empty() { Ok(Vec::new()) } else { self.inner.store.claim_due(&request).await };
             let pause_until = match claimed {
                 Ok(claimed) if !claimed.is_empty() => {
                     claimed.into_iter().for_each(|one| self.dispatch(one, ends, tasks));
@@ -222,7 +225,11 @@ impl Run {
                 Err(error) => self.trouble("claim_due", &error, now),
             };
             // Something due that was not claimed belongs to another worker for the moment.
-            let pause_until = if pause_until <= later(now, signed(Duration::from_millis(5))) { later(now, signed(SHORT_PAUSE)) } else { pause_until };
+            let pause_until = if pause_until <= later(now, signed(Duration::from_millis(5))) {
+                later(now, signed(SHORT_PAUSE))
+            } else {
+                pause_until
+            };
             tokio::select! {
                 () = clock.sleep_until(pause_until) => {}
                 () = self.wake.notified() => {}
@@ -241,7 +248,12 @@ impl Run {
         let lease = Lease { delivery: claimed.delivery.id, epoch: claimed.delivery.epoch };
         let guard = LeaseGuard::new(lease, ends, self.stop.clone(), self.inner.cx.clock().clone());
         self.leases.insert(guard.clone());
-        *self.in_flight.lock().unwrap_or_else(PoisonError::into_inner).entry(claimed.delivery.platform.clone()).or_default() += 1;
+        *self
+            .in_flight
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .entry(claimed.delivery.platform.clone())
+            .or_default() += 1;
         let account = claimed.delivery.account;
         let mut accounts = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(queue) = accounts.get_mut(&account) {
