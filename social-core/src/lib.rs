@@ -16,7 +16,7 @@ pub mod id;
 pub mod keeper;
 pub mod library;
 pub mod media;
-// pub mod memory;
+pub mod memory;
 pub mod oauth;
 pub mod phase;
 pub mod platform;
