@@ -1,4 +1,5 @@
 pub mod crypto;
+pub mod rate;
 pub mod retry;
 pub mod secret;
 pub mod vault;
