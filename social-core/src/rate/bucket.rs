@@ -3,9 +3,10 @@
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::{
-    Ask, BlockChange, BucketDelta, BucketState, BucketView, Observation, RateScope, Rule, Turn, WaitReason, WindowKind,
-};
+use super::ask::{Ask, Observation, Turn, WaitReason};
+use super::ledger::BucketView;
+use super::rule::{RateScope, Rule, WindowKind};
+use super::shared::{BlockChange, BucketDelta, BucketState};
 
 pub(super) const SECOND: i64 = 1_000_000;
 pub(super) const DAY: i64 = 24 * 3600 * SECOND;
@@ -264,9 +265,8 @@ impl Bucket {
         let block = self.rare.as_mut().and_then(|rare| rare.change.take()).unwrap_or(BlockChange::Keep);
         let used = i64::from(std::mem::take(&mut self.unsent));
         let end_is_stated = std::mem::take(&mut self.end_is_stated);
-        if !open && block == BlockChange::Keep
-            || open && used == 0 && block == BlockChange::Keep && self.floor == 0 && !end_is_stated
-        {
+        let news = open && (used != 0 || self.floor != 0 || end_is_stated);
+        if !news && block == BlockChange::Keep {
             return None;
         }
         Some(BucketDelta {

@@ -1,8 +1,12 @@
 use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 
+use uuid::Uuid;
+
+use super::ledger::SWEEP_MIN;
 use super::*;
 
 const MINUTE: Duration = Duration::from_secs(60);
