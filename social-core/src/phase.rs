@@ -497,6 +497,18 @@ pub mod invariant {
             _ => true,
         }
     }
+
+    /// I5 and I7 for a store: whether somebody outside the engine may still change a delivery that is `from` so that it becomes `to`. Its
+    /// owner keeps the epoch while it writes, so the epoch alone would let a cancel win over a visible call that was just permitted.
+    #[must_use]
+    pub fn outside_may_change(from: PhaseName, to: PhaseName) -> bool {
+        match from {
+            PhaseName::Committing | PhaseName::Settling | PhaseName::Published => false,
+            PhaseName::Unconfirmed => matches!(to, PhaseName::Published | PhaseName::Retrying | PhaseName::Failed),
+            PhaseName::Failed | PhaseName::Canceled | PhaseName::Missed => to == PhaseName::Retrying,
+            _ => from.can_cancel(),
+        }
+    }
 }
 
 #[cfg(test)]

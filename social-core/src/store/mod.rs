@@ -200,7 +200,7 @@ pub trait AdminStore: Debug + Send + Sync + 'static {
     /// `Storage`.
     async fn canaries(&self) -> Result<Vec<(String, Vec<u8>)>, Error>;
 
-    /// Keeps a proof for a master key id.
+    /// Keeps a proof for a master key id. The first one stays: a later one may come from another key under the same name.
     ///
     /// # Errors
     /// `Storage`.

@@ -266,7 +266,7 @@ pub trait PostStore: Debug + Send + Sync + 'static {
     /// Stores a post with its deliveries in one durable step, and wakes workers.
     ///
     /// # Errors
-    /// `Storage`; nothing is stored then.
+    /// `Storage`, also for an account that is not the user's; nothing is stored then.
     async fn insert_post(&self, new: &NewPost) -> Result<Insert, Error>;
 
     /// A post with its deliveries, in the order given when it was stored.
@@ -292,8 +292,9 @@ pub trait PostStore: Debug + Send + Sync + 'static {
     /// `Storage`.
     async fn delivery(&self, user: UserId, id: DeliveryId) -> Result<Option<Delivery>, Error>;
 
-    /// Changes a post and moves all of its deliveries to scheduled under new epochs, all or nothing. `Ok(false)` if a delivery's epoch is
-    /// not the one seen.
+    /// Changes a post and moves all of its deliveries to scheduled under new epochs, without attempts or an error, all or nothing.
+    /// `Ok(false)` if a delivery's epoch is not the one seen, if one was not seen, cannot be canceled any more or has a part out (its owner
+    /// keeps the epoch while it writes), or if the user has no such post.
     ///
     /// # Errors
     /// `Storage`.
@@ -305,7 +306,8 @@ pub trait PostStore: Debug + Send + Sync + 'static {
     /// `Invalid` for a cursor that no page gave; `Storage`.
     async fn logs(&self, user: UserId, filter: &LogFilter, page: &PageRequest) -> Result<Page<LogRow>, Error>;
 
-    /// Rows of the history of that user after `after` (in the order of writing), for live events; from now on for `None`.
+    /// Rows of the history of that user after `after` (in the order of writing), for live events; none for `None`. An id that no row has
+    /// counts by the time in it, so that a fresh id means "from now on".
     ///
     /// # Errors
     /// `Storage`.
