@@ -1,4 +1,9 @@
 //! Traits, state machine and publishing engine.
 
+pub mod http {
+    //! The HTTP layer.
+
+    pub mod guarded;
+}
 pub mod media;
 pub mod text;
