@@ -127,6 +127,23 @@ impl fmt::Debug for Hasher {
     }
 }
 
+/// SHA-256 of a whole source in hexadecimal, read in pieces of 1 MiB.
+///
+/// # Errors
+/// What the source reports, or `UnexpectedEof` if it ends before its size.
+pub async fn sha256_of(source: &dyn MediaSource) -> std::io::Result<String> {
+    let (mut hasher, mut at) = (Hasher::new(), 0);
+    while at < source.size_bytes() {
+        let piece = source.read(at, 1 << 20).await?;
+        if piece.is_empty() {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+        at += piece.len() as u64;
+        hasher.update(&piece);
+    }
+    Ok(hasher.finish())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
