@@ -5,6 +5,7 @@
 //! the whole exchange and a cap on the body that it reads; errors never contain a URL.
 
 mod body;
+pub mod guarded;
 mod reply;
 
 use std::{fmt, sync::Arc, time::Duration};
