@@ -14,6 +14,7 @@ pub mod clock;
 pub mod fixtures;
 pub mod platform;
 pub mod probe;
+pub mod sandboxed;
 pub mod secrets;
 pub mod store;
 pub mod world;
