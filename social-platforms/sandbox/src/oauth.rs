@@ -64,11 +64,10 @@ impl Platform {
 }
 
 /// A registered application.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct App {
     pub(crate) client_id: &'static str,
     /// None: a public client.
-    #[serde(skip)]
     pub(crate) secret: Option<&'static str>,
     pub(crate) name: &'static str,
     /// Scopes it may ask for; empty = all of the network.
@@ -231,6 +230,7 @@ pub(crate) struct Issued {
     pub(crate) refresh: Option<String>,
 }
 
+#[derive(Clone)]
 struct SecretRecord {
     kind: &'static str,
     value: Arc<str>,
@@ -336,10 +336,7 @@ impl TokenBook {
             revoked: AtomicBool::new(false),
             family: Arc::clone(family),
         };
-        self.access
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(Arc::clone(&access), Arc::new(token));
+        self.access.write().unwrap_or_else(PoisonError::into_inner).insert(Arc::clone(&access), Arc::new(token));
         let refresh = refresh_until.map(|_| self.secret(grant.platform, "refresh_token", now));
         let mut inner = lock(&self.inner);
         inner.secrets.push(SecretRecord { kind: "access_token", value: Arc::clone(&access), grant, at: now });
@@ -417,8 +414,9 @@ impl TokenBook {
     }
 
     pub(crate) fn secrets(&self, persona: impl Fn(&Grant) -> String) -> Vec<IssuedSecret> {
-        let inner = lock(&self.inner);
-        let shown = inner.secrets.iter().map(|record| IssuedSecret {
+        // Copied first: naming a persona takes the lock of its network, which must never be taken inside this one.
+        let records = lock(&self.inner).secrets.clone();
+        let shown = records.iter().map(|record| IssuedSecret {
             platform: record.grant.platform.as_str().to_owned(),
             kind: record.kind.to_owned(),
             value: record.value.to_string(),
@@ -482,10 +480,18 @@ mod tests {
 
     #[test]
     fn only_loopback_redirects_are_registered() {
-        for good in ["http://127.0.0.1:80/cb", "http://localhost:3000/x?y=1", "http://[::1]/", "https://app.localhost/cb"] {
+        for good in
+            ["http://127.0.0.1:80/cb", "http://localhost:3000/x?y=1", "http://[::1]/", "https://app.localhost/cb"]
+        {
             assert!(is_registered_redirect(good), "{good}");
         }
-        for bad in ["https://example.com/cb", "http://127.0.0.1.example.com/", "ftp://localhost/", "//localhost/", "http://localhost/#f"] {
+        for bad in [
+            "https://example.com/cb",
+            "http://127.0.0.1.example.com/",
+            "ftp://localhost/",
+            "//localhost/",
+            "http://localhost/#f",
+        ] {
             assert!(!is_registered_redirect(bad), "{bad}");
         }
     }

@@ -36,8 +36,8 @@ pub(super) struct Post {
 pub(super) struct Poll {
     pub(super) options: Vec<String>,
     pub(super) duration_minutes: i64,
-    #[serde(default)]
-    reply_settings: Option<Value>,
+    #[serde(default, rename = "reply_settings")]
+    _reply_settings: Option<Value>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -118,7 +118,8 @@ struct BodyEdit {
 impl Body {
     /// The body, or the refusal of its shape.
     fn parse(bytes: &[u8]) -> Result<Self, Answer> {
-        let body: Self = match serde_json::from_slice(bytes) {
+        let is_object = bytes.trim_ascii_start().first() == Some(&b'{');
+        let body: Self = match serde_json::from_slice(if is_object { bytes } else { b"" }) {
             Ok(body) => body,
             Err(error) => {
                 return Err(match serde_json::from_slice::<Value>(bytes) {
@@ -128,7 +129,7 @@ impl Body {
                 });
             }
         };
-        let mut wrong = Vec::new();
+        let mut wrong = nulls(bytes);
         if let Some(poll) = &body.poll {
             if !(2..=4).contains(&poll.options.len()) {
                 wrong.push("$.poll.options: there must be between 2 and 4 items in the array".to_owned());
@@ -201,6 +202,32 @@ impl Body {
     }
 }
 
+/// A member may be left out, but not be null.
+fn nulls(bytes: &[u8]) -> Vec<String> {
+    fn walk(value: &Value, path: &str, found: &mut Vec<String>) {
+        match value {
+            Value::Null => found.push(format!("{path}: null found, which the schema does not allow")),
+            Value::Object(members) => {
+                for (name, member) in members {
+                    walk(member, &format!("{path}.{name}"), found);
+                }
+            }
+            Value::Array(items) => {
+                for (index, item) in items.iter().enumerate() {
+                    walk(item, &format!("{path}[{index}]"), found);
+                }
+            }
+            Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+        }
+    }
+    let mut found = Vec::new();
+    // Almost no body has the word, and only then it is read a second time.
+    if bytes.windows(4).any(|window| window == b"null") {
+        walk(&serde_json::from_slice(bytes).unwrap_or_default(), "$", &mut found);
+    }
+    found
+}
+
 /// The parser's message in the words of the network's schema check.
 fn schema_message(parser: &str) -> String {
     let quoted = || parser.split('`').nth(1).unwrap_or_default();
@@ -219,7 +246,8 @@ const NOT_IN_CONVERSATION: &str = "Reply to this conversation is not allowed bec
                                    otherwise engaged by the author of the post you are replying to.";
 const NO_QUOTE: &str = "Quoting this post is not allowed because you have not been mentioned or are not part of the \
                         conversation thread of the post you are quoting.";
-const EXCLUSIVE: &str = "You can only provide one of poll or quote_tweet_id or direct_message_deep_link or media or card_uri.";
+const EXCLUSIVE: &str =
+    "You can only provide one of poll or quote_tweet_id or direct_message_deep_link or media or card_uri.";
 
 pub(super) fn create(world: &World, input: &Input, user: usize, now: i64) -> Answer {
     match try_create(world, input, user, now) {
@@ -394,8 +422,9 @@ impl State {
     fn editable(&self, body: &Body, user: usize, premium: bool, now: i64) -> Result<Option<u64>, Answer> {
         let Some(edit) = &body.edit_options else { return Ok(None) };
         let id = &edit.previous_post_id;
-        let invalid =
-            |why: &str| errors::invalid("edit_options.previous_post_id", id, &format!("The post cannot be edited: {why}."));
+        let invalid = |why: &str| {
+            errors::invalid("edit_options.previous_post_id", id, &format!("The post cannot be edited: {why}."))
+        };
         if !premium {
             return Err(errors::forbidden("Your account is not permitted to access this feature"));
         }
@@ -441,7 +470,8 @@ pub(super) fn repost(world: &World, input: &Input, id: &str, user: usize, now: i
     }
     let Some(original) = state.alive(&body.tweet_id) else { return errors::not_found("tweet", &body.tweet_id) };
     let done = answer::json(200, &json!({ "data": { "retweeted": true } }));
-    let again = |number: &u64| state.posts.get(number).is_some_and(|post| post.repost_of == Some(original) && !post.deleted);
+    let again =
+        |number: &u64| state.posts.get(number).is_some_and(|post| post.repost_of == Some(original) && !post.deleted);
     if state.timelines[user].iter().any(again) {
         return done;
     }
