@@ -51,7 +51,12 @@ impl OAuthClient {
     ///
     /// # Errors
     /// `Invalid` for an unknown preset.
-    pub fn authorize(&self, platform: &PlatformId, request: &AuthorizeRequest, extra: &[(&str, &str)]) -> Result<Authorization, Error> {
+    pub fn authorize(
+        &self,
+        platform: &PlatformId,
+        request: &AuthorizeRequest,
+        extra: &[(&str, &str)],
+    ) -> Result<Authorization, Error> {
         let _ = (platform, request, extra);
         Err(Error::new(ErrorKind::Unsupported, "oauth.authorize"))
     }
@@ -60,7 +65,12 @@ impl OAuthClient {
     ///
     /// # Errors
     /// See [`crate::platform::Connect::exchange`].
-    pub async fn exchange(&self, cx: &CallContext, code: AuthCode, pending: &PendingAuthorization) -> Result<TokenSet, Error> {
+    pub async fn exchange(
+        &self,
+        cx: &CallContext,
+        code: AuthCode,
+        pending: &PendingAuthorization,
+    ) -> Result<TokenSet, Error> {
         let _ = (cx, code, pending);
         Err(Error::new(ErrorKind::Unsupported, "oauth.exchange"))
     }

@@ -5,12 +5,13 @@
 //! the whole exchange and a cap on the body that it reads; errors never contain a URL.
 
 mod body;
+pub mod guarded;
 mod reply;
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use bytes::{Bytes, BytesMut};
 use ::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use bytes::{Bytes, BytesMut};
 use serde::Serialize;
 use url::Url;
 
@@ -58,7 +59,10 @@ impl Http {
     pub fn new(clock: Arc<dyn Clock>) -> Result<Self, Error> {
         let build = |builder: reqwest::ClientBuilder| {
             builder.build().map_err(|e| {
-                Error::new(ErrorKind::Config, "http.setup").message("the HTTP client cannot be built").source(e.without_url()).effect_none()
+                Error::new(ErrorKind::Config, "http.setup")
+                    .message("the HTTP client cannot be built")
+                    .source(e.without_url())
+                    .effect_none()
             })
         };
         let base = || {
@@ -260,11 +264,16 @@ impl Request<'_> {
             Ok((status, headers, body))
         };
         // Boxed: the client's future is large, and drivers hold many of these.
-        let outcome: Result<(StatusCode, HeaderMap, Bytes), Error> = match tokio::time::timeout(deadline, Box::pin(exchange)).await {
-            Ok(outcome) => outcome,
-            Err(_) => Err(Error::new(ErrorKind::Timeout, operation.clone()).message("no complete answer within the deadline")),
-        };
-        metrics::histogram!("social_call_seconds", "operation" => operation.as_str().to_owned()).record(started.elapsed().as_secs_f64());
+        let outcome: Result<(StatusCode, HeaderMap, Bytes), Error> =
+            match tokio::time::timeout(deadline, Box::pin(exchange)).await {
+                Ok(outcome) => outcome,
+                Err(_) => {
+                    Err(Error::new(ErrorKind::Timeout, operation.clone())
+                        .message("no complete answer within the deadline"))
+                }
+            };
+        metrics::histogram!("social_call_seconds", "operation" => operation.as_str().to_owned())
+            .record(started.elapsed().as_secs_f64());
         let (status, headers, body) = outcome?;
         Ok(Reply::new(operation, status, headers, body, http.clock.now()))
     }
@@ -272,7 +281,10 @@ impl Request<'_> {
 
 impl fmt::Debug for Request<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Request").field("operation", &self.operation).field("method", &self.method).finish_non_exhaustive()
+        f.debug_struct("Request")
+            .field("operation", &self.operation)
+            .field("method", &self.method)
+            .finish_non_exhaustive()
     }
 }
 
@@ -280,7 +292,8 @@ async fn read_capped(response: &mut reqwest::Response, cap: usize, operation: &O
     let mut whole = BytesMut::new();
     while let Some(chunk) = response.chunk().await.map_err(|e| transport(operation.clone(), e).effect_unknown())? {
         if whole.len() + chunk.len() > cap {
-            return Err(Error::new(ErrorKind::Unexpected, operation.clone()).message("the answer is larger than any that was foreseen"));
+            return Err(Error::new(ErrorKind::Unexpected, operation.clone())
+                .message("the answer is larger than any that was foreseen"));
         }
         if whole.is_empty() && whole.capacity() == 0 {
             whole = BytesMut::from(chunk);
@@ -297,7 +310,10 @@ fn transport(operation: Operation, error: reqwest::Error) -> Error {
     if error.is_builder() {
         Error::invalid(operation, "the request cannot be written").actor(Actor::Operator).source(error)
     } else if error.is_connect() {
-        Error::new(ErrorKind::Unavailable, operation).message("no connection to the network").effect_none().source(error)
+        Error::new(ErrorKind::Unavailable, operation)
+            .message("no connection to the network")
+            .effect_none()
+            .source(error)
     } else if error.is_timeout() {
         Error::new(ErrorKind::Timeout, operation).message("the network did not answer in time").source(error)
     } else {
@@ -337,7 +353,9 @@ mod tests {
         let url: Url = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
         let server = tokio::spawn(async move {
             let mut accepted = 0;
-            while let Ok(Ok((mut socket, _))) = tokio::time::timeout(Duration::from_millis(300), listener.accept()).await {
+            while let Ok(Ok((mut socket, _))) =
+                tokio::time::timeout(Duration::from_millis(300), listener.accept()).await
+            {
                 accepted += 1;
                 let _ = socket.read(&mut [0; 1024]).await;
             }

@@ -142,12 +142,24 @@ struct Away {
 
 fn pending_binding<'a>(user: UserId, platform: &'a PlatformId) -> Binding<'a> {
     let nobody = uuid::Uuid::nil();
-    Binding { table: "pending_authorizations", column: "sealed", user: user.uuid(), connection: nobody, platform: platform.as_str(), version: 0 }
+    Binding {
+        table: "pending_authorizations",
+        column: "sealed",
+        user: user.uuid(),
+        connection: nobody,
+        platform: platform.as_str(),
+        version: 0,
+    }
 }
 
 /// What a connection's tokens are bound to.
 #[must_use]
-pub fn token_binding<'a>(user: UserId, connection: ConnectionId, platform: &'a PlatformId, version: Version) -> Binding<'a> {
+pub fn token_binding<'a>(
+    user: UserId,
+    connection: ConnectionId,
+    platform: &'a PlatformId,
+    version: Version,
+) -> Binding<'a> {
     Binding {
         table: "connections",
         column: "tokens",
@@ -191,13 +203,15 @@ impl<'a> ConnectRequest<'a> {
         let id = PlatformId::parse(&self.platform).map_err(|e| Error::invalid(OPERATION, e.to_string()))?;
         let platform = inner.platform(&id)?;
         let callback = self.callback.ok_or_else(|| Error::invalid(OPERATION, "the callback address is missing"))?;
-        let callback = Url::parse(&callback).map_err(|_| Error::invalid(OPERATION, "the callback address is not a URL"))?;
-        let random = || crypto::random_token(32).map_err(|e| Error::new(ErrorKind::Unavailable, OPERATION).source(e).effect_none());
-        let (state, cookie) = (random()?, random()?);
+        let callback =
+            Url::parse(&callback).map_err(|_| Error::invalid(OPERATION, "the callback address is not a URL"))?;
+        let (state, cookie) = (crypto::random_token(32), crypto::random_token(32));
         let unusable = |e| Error::new(ErrorKind::Unexpected, OPERATION).source(e).effect_none();
-        let request = AuthorizeRequest::new(callback, OAuthState::new(state.clone()).map_err(unusable)?).preset(self.preset);
+        let request =
+            AuthorizeRequest::new(callback, OAuthState::new(state.clone()).map_err(unusable)?).preset(self.preset);
         let authorization = platform.connect().authorize(&inner.cx, &request).await?;
-        let PendingAuthorization { platform, redirect_uri, preset, requested_scopes, verifier, extras } = authorization.pending;
+        let PendingAuthorization { platform, redirect_uri, preset, requested_scopes, verifier, extras } =
+            authorization.pending;
         let away = Away {
             redirect_uri,
             preset,
@@ -207,7 +221,8 @@ impl<'a> ConnectRequest<'a> {
             cookie_hash: crypto::sha256(cookie.as_bytes()),
             context: self.context,
         };
-        let plain = zeroize::Zeroizing::new(serde_json::to_vec(&away).map_err(|e| Error::invalid(OPERATION, e.to_string()))?);
+        let plain =
+            zeroize::Zeroizing::new(serde_json::to_vec(&away).map_err(|e| Error::invalid(OPERATION, e.to_string()))?);
         let sealed = inner.vault.seal(&pending_binding(self.user, &platform), &plain).await?;
         let now = inner.cx.now();
         let row = PendingRow {
@@ -255,7 +270,8 @@ impl Social {
             Err(error) => Err(error),
         };
         let plain = plain.map_err(|error| fail(error.into(), "storage", &None))?;
-        let away: Away = serde_json::from_slice(&plain).map_err(|_| distrust("the record of this attempt cannot be read"))?;
+        let away: Away =
+            serde_json::from_slice(&plain).map_err(|_| distrust("the record of this attempt cannot be read"))?;
         if !crypto::same_bytes(&away.cookie_hash, &crypto::sha256(cookie.as_bytes())) {
             return Err(distrust("the attempt was begun in another browser"));
         }
@@ -286,7 +302,8 @@ impl Social {
         }
         let connection = self.keep_grant(row.user, &pending, &tokens, &profiles[0].remote_id).await;
         let connection = connection.map_err(|error| fail(error, "storage", &context))?;
-        let status = if connection.status == ConnectionStatus::Limited { AccountStatus::Limited } else { AccountStatus::Active };
+        let status =
+            if connection.status == ConnectionStatus::Limited { AccountStatus::Limited } else { AccountStatus::Active };
         let saved = async {
             let accounts = inner.store.save_accounts(connection.id, &profiles, status, now).await?;
             for account in &accounts {
@@ -310,15 +327,25 @@ impl Social {
         let advice = match code {
             "access_denied" => format!("{name} was not connected because access was not allowed."),
             "scope_not_allowed" => {
-                format!("{name} does not let this app ask for these permissions. Whoever runs the installation has to apply for them.")
+                format!(
+                    "{name} does not let this app ask for these permissions. Whoever runs the installation has to apply for them."
+                )
             }
             _ => format!("{name} did not connect. Please try again."),
         };
-        let error = Error::new(kind, "connect.consent").message("the network sent the person back without a code").advice(advice);
+        let error = Error::new(kind, "connect.consent")
+            .message("the network sent the person back without a code")
+            .advice(advice);
         FinishError { error: error.retry(Retry::Never).actor(Actor::User).effect_none(), code, context }
     }
 
-    async fn keep_grant(&self, user: UserId, pending: &PendingAuthorization, tokens: &TokenSet, remote: &str) -> Result<Connection, Error> {
+    async fn keep_grant(
+        &self,
+        user: UserId,
+        pending: &PendingAuthorization,
+        tokens: &TokenSet,
+        remote: &str,
+    ) -> Result<Connection, Error> {
         let inner = &self.inner;
         let now = inner.cx.now();
         let id = ConnectionId::new();

@@ -78,11 +78,24 @@ impl Scheduler for Social {
         Ok(CancelOutcome { canceled, refused, after })
     }
 
-    async fn reschedule(&self, user: UserId, post: PostId, at: Timestamp, wall: Option<WallTime>) -> Result<Scheduled, Error> {
+    async fn reschedule(
+        &self,
+        user: UserId,
+        post: PostId,
+        at: Timestamp,
+        wall: Option<WallTime>,
+    ) -> Result<Scheduled, Error> {
         self.change(user, post, None, Some(at), wall).await
     }
 
-    async fn edit(&self, user: UserId, post: PostId, draft: Draft, at: Option<Timestamp>, wall: Option<WallTime>) -> Result<Scheduled, Error> {
+    async fn edit(
+        &self,
+        user: UserId,
+        post: PostId,
+        draft: Draft,
+        at: Option<Timestamp>,
+        wall: Option<WallTime>,
+    ) -> Result<Scheduled, Error> {
         self.change(user, post, Some(draft), at, wall).await
     }
 
@@ -115,7 +128,9 @@ impl Scheduler for Social {
             Resolution::Fail => (None, json!({ "then": "fail" })),
         };
         let event = |_: &Delivery| match &resolution {
-            Resolution::Published { permalink } => Event::Published(RemotePost { id: None, permalink: permalink.clone() }),
+            Resolution::Published { permalink } => {
+                Event::Published(RemotePost { id: None, permalink: permalink.clone() })
+            }
             Resolution::Resend => Event::ResolvedResend,
             Resolution::Fail => Event::ResolvedFailed,
         };
@@ -143,7 +158,8 @@ impl Social {
             let event = event(&delivery);
             let name = event.name();
             let phase = delivery.phase.clone().on(event).map_err(|illegal| {
-                Error::conflict("amend", illegal.to_string()).advice("This is not possible any more: the post has moved on meanwhile.")
+                Error::conflict("amend", illegal.to_string())
+                    .advice("This is not possible any more: the post has moved on meanwhile.")
             })?;
             let remote = match &phase {
                 Phase::Published { remote } => Some(remote.clone()),
@@ -165,14 +181,21 @@ impl Social {
                 committing_since: None,
                 error: if revived { ErrorPatch::Clear } else { ErrorPatch::Keep },
                 lease: LeaseAfter::Revoke,
-                log: LogEntry { id: LogId::new(), event: name.to_owned(), success: None, response: response.clone(), at: self.inner.cx.now() },
+                log: LogEntry {
+                    id: LogId::new(),
+                    event: name.to_owned(),
+                    success: None,
+                    response: response.clone(),
+                    at: self.inner.cx.now(),
+                },
             };
             match self.inner.store.record(&[write]).await?.first() {
                 Some(Held::Yes) => return Scheduler::delivery(self, user, delivery.id).await,
                 _ => delivery = Scheduler::delivery(self, user, delivery.id).await?,
             }
         }
-        Err(Error::conflict("amend", "the delivery keeps changing").advice("This post is being worked on right now. Please try again in a moment."))
+        Err(Error::conflict("amend", "the delivery keeps changing")
+            .advice("This post is being worked on right now. Please try again in a moment."))
     }
 
     async fn change(
@@ -223,7 +246,8 @@ impl Social {
         const OPERATION: &str = "delete_remote";
         let found = Scheduler::delivery(self, user, delivery).await?;
         let Phase::Published { remote } = &found.phase else {
-            return Err(Error::conflict(OPERATION, "the delivery is not published").advice("Only a published post can be deleted there."));
+            return Err(Error::conflict(OPERATION, "the delivery is not published")
+                .advice("Only a published post can be deleted there."));
         };
         let mut ids: Vec<_> = found.parts.iter().rev().filter_map(|part| part.id.clone()).collect();
         if let Some(id) = remote.id.clone().filter(|id| !ids.contains(id)) {
@@ -263,7 +287,11 @@ impl Social {
         let gone = || Error::not_found("disconnect", "there is no such account");
         let found = self.inner.store.account(user, account).await?.ok_or_else(gone)?;
         let others = self.inner.store.disconnect_account(user, account, self.inner.cx.now()).await?.ok_or_else(gone)?;
-        if others > 0 { Ok(Disconnected { erased: false, revoked: false }) } else { self.revoke(user, found.connection).await }
+        if others > 0 {
+            Ok(Disconnected { erased: false, revoked: false })
+        } else {
+            self.revoke(user, found.connection).await
+        }
     }
 
     /// Revokes a grant where the network can, erases its tokens, and disconnects all of its accounts.

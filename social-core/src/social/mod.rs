@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 pub use self::{
     actions::{Action, actions},
-    connect::{CallbackQuery, ConnectRequest, Connected, FinishError, Started},
+    connect::{CallbackQuery, ConnectRequest, Connected, FinishError, Started, token_binding},
     manage::{CancelOutcome, Disconnected, Resolution},
     schedule::{AccountTextUse, Preview, ScheduleRequest, Scheduled, ScheduledDraft, Scheduler},
 };
@@ -22,7 +22,7 @@ use crate::{
     keeper::{Platforms, TokenKeeper},
     library::{MediaLibrary, MemoryLibrary},
     platform::Platform,
-    rate::RateLedger,
+    rate::{RateLedger, RateMode},
     retry::RetryPolicy,
     store::Store,
     time::{Chance, Clock, SeededChance, SystemClock},
@@ -274,9 +274,10 @@ impl SocialBuilder {
         let keeper = Arc::new(TokenKeeper::new(tokens, vault.clone(), platforms.clone(), cx.clone()));
         let rules = platforms.values().map(|platform| {
             let descriptor = platform.descriptor();
-            (descriptor.id.clone(), descriptor.limits.clone())
+            (descriptor.id.to_string(), descriptor.limits.clone())
         });
-        let rates = Arc::new(RateLedger::new(rules, self.ignore_limits));
+        let mode = if self.ignore_limits { RateMode::Off } else { RateMode::On };
+        let rates = Arc::new(RateLedger::new(mode, rules));
         Ok(Social {
             inner: Arc::new(Inner {
                 store,

@@ -13,7 +13,7 @@ use crate::{
     draft::{Draft, MediaRef, StoredMedia},
     error::{Actor, Error, ErrorKind, Operation, Retry},
     id::{AccountId, DeliveryId, MediaId, PostId, UserId},
-    media::{self, BytesSource, FileSource, MediaSource, MeasureError},
+    media::{self, BytesSource, FileSource, MeasureError, MediaSource},
     platform::TextUse,
     store::{Delivery, Insert, NewDelivery, NewPost, Post, WallTime},
     time::{later, signed},
@@ -96,13 +96,26 @@ pub trait Scheduler: Send + Sync {
     ///
     /// # Errors
     /// `NotFound`; `Conflict` if any delivery has begun to become visible; `Invalid` for a time in the past; `Storage`.
-    async fn reschedule(&self, user: UserId, post: PostId, at: Timestamp, wall: Option<WallTime>) -> Result<Scheduled, Error>;
+    async fn reschedule(
+        &self,
+        user: UserId,
+        post: PostId,
+        at: Timestamp,
+        wall: Option<WallTime>,
+    ) -> Result<Scheduled, Error>;
 
     /// Replaces the draft of a post, and optionally its time.
     ///
     /// # Errors
     /// As [`schedule`](Self::schedule) and [`reschedule`](Self::reschedule).
-    async fn edit(&self, user: UserId, post: PostId, draft: Draft, at: Option<Timestamp>, wall: Option<WallTime>) -> Result<Scheduled, Error>;
+    async fn edit(
+        &self,
+        user: UserId,
+        post: PostId,
+        draft: Draft,
+        at: Option<Timestamp>,
+        wall: Option<WallTime>,
+    ) -> Result<Scheduled, Error>;
 
     /// Tries the failed, missed and canceled deliveries of a post again, each from where it got to.
     ///
@@ -133,7 +146,8 @@ pub struct ScheduledDraft<'a> {
 
 impl<'a> ScheduledDraft<'a> {
     pub(super) fn new(social: &'a Social, user: UserId, draft: Draft) -> Self {
-        let request = ScheduleRequest { user, draft, accounts: Vec::new(), at: None, wall: None, late_limit: None, key: None };
+        let request =
+            ScheduleRequest { user, draft, accounts: Vec::new(), at: None, wall: None, late_limit: None, key: None };
         Self { social, request }
     }
 
@@ -171,7 +185,7 @@ impl<'a> ScheduledDraft<'a> {
     /// See [`Scheduler::schedule`].
     pub fn send(self) -> impl Future<Output = Result<Scheduled, Error>> + Send + 'a {
         let Self { social, request } = self;
-        social.schedule(request)
+        social.store_post(request)
     }
 
     /// Checks it and takes its files in, but leaves storing it to the caller's own transaction; see the stores' `insert_post_in`.
@@ -189,7 +203,13 @@ impl Social {
     ///
     /// # Errors
     /// `NotFound` for an account that is not the user's; `Storage`.
-    pub async fn preview(&self, user: UserId, draft: &Draft, accounts: &[AccountId], at: Option<Timestamp>) -> Result<Preview, Error> {
+    pub async fn preview(
+        &self,
+        user: UserId,
+        draft: &Draft,
+        accounts: &[AccountId],
+        at: Option<Timestamp>,
+    ) -> Result<Preview, Error> {
         let accounts = self.own_accounts(user, accounts).await?;
         let mut violations = self.time_violations(at);
         let mut uses = Vec::new();
@@ -214,7 +234,8 @@ impl Social {
             MediaRef::Stored(stored) => {
                 let found = self.inner.store.media(user, stored.id).await?;
                 return found.ok_or_else(|| {
-                    Error::not_found(OPERATION, "there is no such media").advice("A file of this post is not there. Please upload it again.")
+                    Error::not_found(OPERATION, "there is no such media")
+                        .advice("A file of this post is not there. Please upload it again.")
                 });
             }
             MediaRef::Bytes(bytes) => Box::new(BytesSource::new(bytes.clone())),
@@ -240,7 +261,15 @@ impl Social {
         self.check(&draft, &accounts, at).await?;
         let now = self.inner.cx.now();
         let idempotency = key.map(|key| (key, fingerprint(&draft, &accounts, at)));
-        let post = Post { id: PostId::new(), user, draft, scheduled_at: at.unwrap_or(now), wall, created_at: now, updated_at: now };
+        let post = Post {
+            id: PostId::new(),
+            user,
+            draft,
+            scheduled_at: at.unwrap_or(now),
+            wall,
+            created_at: now,
+            updated_at: now,
+        };
         let deliveries = accounts
             .into_iter()
             .map(|account| NewDelivery { id: DeliveryId::new(), account: account.id, platform: account.platform })
@@ -266,7 +295,11 @@ impl Social {
 
     pub(super) async fn take_in_all(&self, user: UserId, draft: &mut Draft) -> Result<(), Error> {
         for (index, attachment) in draft.media.iter_mut().enumerate() {
-            attachment.media = self.take_in(user, &attachment.media).await.map_err(|e| in_field(e, &format!("media[{index}]")))?.into();
+            attachment.media = self
+                .take_in(user, &attachment.media)
+                .await
+                .map_err(|e| in_field(e, &format!("media[{index}]")))?
+                .into();
         }
         let links = draft.link.iter_mut().chain(draft.overrides.values_mut().filter_map(|own| own.link.as_mut()));
         for link in links {
@@ -286,8 +319,9 @@ impl Social {
             match self.inner.store.account(user, id).await? {
                 Some(account) if account.status != AccountStatus::Disconnected => accounts.push(account),
                 _ => {
-                    return Err(Error::not_found(OPERATION, format!("there is no account {id}"))
-                        .advice("An account of this post is not connected. Please choose another or connect it again."));
+                    return Err(Error::not_found(OPERATION, format!("there is no account {id}")).advice(
+                        "An account of this post is not connected. Please choose another or connect it again.",
+                    ));
                 }
             }
         }
@@ -310,13 +344,23 @@ impl Social {
             let advice = "Choose a time in the future, or leave the time out to publish at once.";
             vec![Violation::error("time_past", "scheduled_time", "the time has passed", advice)]
         } else if at > later(now, signed(FURTHEST)) {
-            vec![Violation::error("time_too_far", "scheduled_time", "the time is more than five years ahead", "Choose an earlier time.")]
+            vec![Violation::error(
+                "time_too_far",
+                "scheduled_time",
+                "the time is more than five years ahead",
+                "Choose an earlier time.",
+            )]
         } else {
             Vec::new()
         }
     }
 
-    async fn account_violations(&self, account: &Account, resolved: &Draft, at: Option<Timestamp>) -> Result<Vec<Violation>, Error> {
+    async fn account_violations(
+        &self,
+        account: &Account,
+        resolved: &Draft,
+        at: Option<Timestamp>,
+    ) -> Result<Vec<Violation>, Error> {
         let platform = self.platform(&account.platform)?;
         let mut violations = platform.publish().validate(resolved, &account.profile);
         if let Some(at) = at
@@ -326,7 +370,10 @@ impl Social {
             violations.push(Violation::warning(
                 "grant_ends_before",
                 "scheduled_time",
-                format!("the permission for {} ends at {act_by}, before this post goes out", account.profile.display_name),
+                format!(
+                    "the permission for {} ends at {act_by}, before this post goes out",
+                    account.profile.display_name
+                ),
                 "Connect the account again before then.",
             ));
         }

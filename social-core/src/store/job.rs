@@ -68,7 +68,8 @@ pub struct Claimed {
     pub draft: Arc<Draft>,
     /// Where.
     pub account: Arc<Account>,
-    /// The version of the connection's tokens, so that opened tokens can be kept in memory.
+    /// The version of the connection's tokens, so that opened tokens can be kept in memory; `Version(0)`, which no tokens have, if the
+    /// connection was erased.
     pub token_version: Version,
 }
 
@@ -193,7 +194,12 @@ pub trait JobStore: Debug + Send + Sync + 'static {
     /// `Storage`; nothing is claimed then.
     async fn claim_due(&self, request: &ClaimRequest) -> Result<Vec<Claimed>, Error>;
 
-    /// Writes changes, all or none, each only if its epoch is the current one; answers in the order given.
+    /// Writes changes, all or none, each only if its epoch is the current one; answers in the order given. Several writes of one delivery
+    /// take effect one after the other.
+    ///
+    /// A worker keeps its epoch while it writes, so for a write with [`LeaseAfter::Revoke`] the epoch is not enough: it counts only if
+    /// besides [`outside_may_change`](crate::phase::invariant::outside_may_change) allows the step from the stored phase to the written
+    /// one. Of a cancel and the write-ahead of the visible call exactly one counts, whichever comes first.
     ///
     /// # Errors
     /// `Storage`; nothing is written then.
@@ -211,8 +217,8 @@ pub trait JobStore: Debug + Send + Sync + 'static {
     /// `Storage`.
     async fn rest(&self, leases: &[Lease], wake_at: Timestamp) -> Result<(), Error>;
 
-    /// Frees deliveries whose lease ended before `now` (their worker died), under a new epoch, counting a crash, to be claimed at once.
-    /// Answers with their number.
+    /// Frees deliveries whose lease ended before `now` (their worker died), under a new epoch, counting a crash, to be claimed at once: they
+    /// wake at `now` or when they were to wake, whichever is earlier. Answers with their number.
     ///
     /// # Errors
     /// `Storage`.
@@ -230,7 +236,7 @@ pub trait JobStore: Debug + Send + Sync + 'static {
     /// `Storage`.
     async fn release_reconnected(&self, account: AccountId, now: Timestamp) -> Result<u64, Error>;
 
-    /// Ids on the network that deliveries of this account already claim since that instant.
+    /// Ids on the network that deliveries of this account already claim, parts included, if they changed since that instant. In no order.
     ///
     /// # Errors
     /// `Storage`.

@@ -121,9 +121,18 @@ impl PostStatus {
     #[must_use]
     pub fn parse(raw: &str) -> Option<Self> {
         use PostStatus as S;
-        [S::Pending, S::Publishing, S::Published, S::PartiallyPublished, S::Failed, S::Missed, S::Unconfirmed, S::Canceled]
-            .into_iter()
-            .find(|status| status.as_str() == raw)
+        [
+            S::Pending,
+            S::Publishing,
+            S::Published,
+            S::PartiallyPublished,
+            S::Failed,
+            S::Missed,
+            S::Unconfirmed,
+            S::Canceled,
+        ]
+        .into_iter()
+        .find(|status| status.as_str() == raw)
     }
 
     /// The status of a post with these deliveries. A person's decision comes first, then work, then waiting, then how it ended.
@@ -135,7 +144,10 @@ impl PostStatus {
             match phase {
                 PhaseName::Unconfirmed => return Self::Unconfirmed,
                 PhaseName::Preparing | PhaseName::Ready | PhaseName::Committing | PhaseName::Settling => working += 1,
-                PhaseName::Scheduled | PhaseName::Retrying | PhaseName::AwaitingReconnect | PhaseName::AwaitingLimit => waiting += 1,
+                PhaseName::Scheduled
+                | PhaseName::Retrying
+                | PhaseName::AwaitingReconnect
+                | PhaseName::AwaitingLimit => waiting += 1,
                 PhaseName::Published => published += 1,
                 PhaseName::Missed => missed += 1,
                 PhaseName::Canceled => canceled += 1,
@@ -254,7 +266,7 @@ pub trait PostStore: Debug + Send + Sync + 'static {
     /// Stores a post with its deliveries in one durable step, and wakes workers.
     ///
     /// # Errors
-    /// `Storage`; nothing is stored then.
+    /// `Storage`, also for an account that is not the user's; nothing is stored then.
     async fn insert_post(&self, new: &NewPost) -> Result<Insert, Error>;
 
     /// A post with its deliveries, in the order given when it was stored.
@@ -267,7 +279,12 @@ pub trait PostStore: Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// `Invalid` for a cursor that no page gave; `Storage`.
-    async fn posts(&self, user: UserId, filter: &PostFilter, page: &PageRequest) -> Result<Page<(Post, Vec<Delivery>)>, Error>;
+    async fn posts(
+        &self,
+        user: UserId,
+        filter: &PostFilter,
+        page: &PageRequest,
+    ) -> Result<Page<(Post, Vec<Delivery>)>, Error>;
 
     /// A delivery of that user.
     ///
@@ -275,8 +292,9 @@ pub trait PostStore: Debug + Send + Sync + 'static {
     /// `Storage`.
     async fn delivery(&self, user: UserId, id: DeliveryId) -> Result<Option<Delivery>, Error>;
 
-    /// Changes a post and moves all of its deliveries to scheduled under new epochs, all or nothing. `Ok(false)` if a delivery's epoch is
-    /// not the one seen.
+    /// Changes a post and moves all of its deliveries to scheduled under new epochs, without attempts or an error, all or nothing.
+    /// `Ok(false)` if a delivery's epoch is not the one seen, if one was not seen, cannot be canceled any more or has a part out (its owner
+    /// keeps the epoch while it writes), or if the user has no such post.
     ///
     /// # Errors
     /// `Storage`.
@@ -288,7 +306,8 @@ pub trait PostStore: Debug + Send + Sync + 'static {
     /// `Invalid` for a cursor that no page gave; `Storage`.
     async fn logs(&self, user: UserId, filter: &LogFilter, page: &PageRequest) -> Result<Page<LogRow>, Error>;
 
-    /// Rows of the history of that user after `after` (in the order of writing), for live events; from now on for `None`.
+    /// Rows of the history of that user after `after` (in the order of writing), for live events; none for `None`. An id that no row has
+    /// counts by the time in it, so that a fresh id means "from now on".
     ///
     /// # Errors
     /// `Storage`.

@@ -102,7 +102,7 @@ pub trait TokenStore: Debug + Send + Sync + 'static {
     async fn get(&self, id: ConnectionId) -> Result<Option<StoredTokens>, Error>;
 
     /// Replaces the tokens if their version is still `seen`, moves the version on, ends the refresh lease and forgets the intent and the
-    /// failures. The replaced ciphertext is kept once, for forensics.
+    /// failures. The replaced ciphertext is kept once, for forensics. The accounts follow the status, but for disconnected ones.
     ///
     /// # Errors
     /// `Storage`.
@@ -112,15 +112,26 @@ pub trait TokenStore: Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// `Storage`.
-    async fn rewrap(&self, id: ConnectionId, seen: Version, old: &SealedTokens, new: &SealedTokens) -> Result<Swap, Error>;
+    async fn rewrap(
+        &self,
+        id: ConnectionId,
+        seen: Version,
+        old: &SealedTokens,
+        new: &SealedTokens,
+    ) -> Result<Swap, Error>;
 
     /// Connections whose tokens are not sealed under `primary`, at most `limit`, after `after` in the order of ids.
     ///
     /// # Errors
     /// `Storage`.
-    async fn not_sealed_by(&self, primary: &str, after: Option<ConnectionId>, limit: usize) -> Result<Vec<ConnectionId>, Error>;
+    async fn not_sealed_by(
+        &self,
+        primary: &str,
+        after: Option<ConnectionId>,
+        limit: usize,
+    ) -> Result<Vec<ConnectionId>, Error>;
 
-    /// Erases a connection and its ciphertext. `Ok(false)` if there is none.
+    /// Erases a connection and its ciphertext; accounts that are still reached through it become disconnected. `Ok(false)` if there is none.
     ///
     /// # Errors
     /// `Storage`.
@@ -147,16 +158,29 @@ pub trait TokenStore: Debug + Send + Sync + 'static {
     ) -> Result<RefreshLease, Error>;
 
     /// Ends a refresh that brought no tokens: gives the lease back at `free_at`, counts a failure, and forgets the intent unless `doubtful`.
+    /// Nothing happens if the version is another by now.
     ///
     /// # Errors
     /// `Storage`.
-    async fn refresh_failed(&self, id: ConnectionId, seen: Version, free_at: Timestamp, doubtful: bool) -> Result<(), Error>;
+    async fn refresh_failed(
+        &self,
+        id: ConnectionId,
+        seen: Version,
+        free_at: Timestamp,
+        doubtful: bool,
+    ) -> Result<(), Error>;
 
-    /// Changes the status of a connection and of its accounts with it, if the version is still `seen`.
+    /// Changes the status of a connection and of its accounts with it (but for disconnected ones), if the version is still `seen`.
     ///
     /// # Errors
     /// `Storage`.
-    async fn set_connection_status(&self, id: ConnectionId, seen: Version, status: ConnectionStatus, at: Timestamp) -> Result<Swap, Error>;
+    async fn set_connection_status(
+        &self,
+        id: ConnectionId,
+        seen: Version,
+        status: ConnectionStatus,
+        at: Timestamp,
+    ) -> Result<Swap, Error>;
 }
 
 /// What is kept while a person is away at a network, and one-time links.
@@ -174,12 +198,13 @@ pub struct PendingRow {
     pub expires_at: Timestamp,
 }
 
-/// Accounts, and people on their way to a network.
+/// Accounts, and people on their way to a network. A user needs no row of its own: an embedding host keeps its users itself.
 #[async_trait]
 pub trait AccountStore: Debug + Send + Sync + 'static {
     /// Adds or updates the accounts that a connection reaches. An account that the user had already (same network, same remote id) keeps its
-    /// id, moves to this connection and becomes active; connections that lose their last account this way are erased. Answers with the
-    /// accounts in the order given.
+    /// id, moves to this connection and gets this status; connections that lose their last account this way are erased, and so are older
+    /// grants of the same remote user that reach none. A disconnected account does not keep a connection. Answers with the accounts in
+    /// the order given.
     ///
     /// # Errors
     /// `Storage`.
