@@ -102,7 +102,7 @@ pub(crate) fn descriptor(www: &Url, version: &str) -> PlatformDescriptor {
             reconcile_after_s: 10,
         },
         limits: vec![
-            daily("publish", RateScope::Account, &["publish.commit"], 100),
+            daily("publish", RateScope::Account, &["publish"], 100),
             daily("app", RateScope::App, &[], 100_000),
         ],
         abilities: Abilities {

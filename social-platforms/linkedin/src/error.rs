@@ -6,6 +6,7 @@ use social_core::{
     Actor, CallContext, Error, ErrorKind, Retry,
     http::Reply,
     oauth::OAuthFault,
+    rate::RateScope,
 };
 
 use crate::wire::Fault;
@@ -29,9 +30,8 @@ pub(crate) fn classify(cx: &CallContext, reply: &Reply) -> Error {
 fn table(reply: &Reply, chance: f64) -> Error {
     use ErrorKind as K;
     let fault = Fault::of(reply);
-    let code = fault.code.as_deref().unwrap_or_default();
     let new = |kind| Error::new(kind, reply.operation().clone());
-    let error = match (reply.status(), code) {
+    let error = match (reply.status(), fault.code()) {
         (401, "REVOKED_ACCESS_TOKEN") => withdrawn(new(K::Reconnect)),
         (401, _) if fault.service_code == Some(65601) => withdrawn(new(K::Reconnect)),
         (401, "EXPIRED_ACCESS_TOKEN") => expired(new(K::Reconnect)),
@@ -87,9 +87,13 @@ fn table(reply: &Reply, chance: f64) -> Error {
         (422, _) => new(K::Rejected).message("LinkedIn refused the content"),
 
         (429, _) if fault.says("APPLICATION DAY") => {
-            daily(new(K::Quota), reply, chance, "the daily limit of the application is used up").actor(Actor::Operator)
+            daily(new(K::Quota), reply, chance, "the daily limit of the application is used up")
+                .limit_scope(RateScope::App)
+                .actor(Actor::Operator)
         }
-        (429, _) if fault.says("DAY") => daily(new(K::Quota), reply, chance, "the daily limit of the member is used up"),
+        (429, _) if fault.says("DAY") => {
+            daily(new(K::Quota), reply, chance, "the daily limit of the member is used up").limit_scope(RateScope::Account)
+        }
         (429, _) => new(K::RateLimited).message("too many calls").retry_after(reply.retry_after().unwrap_or(THROTTLE_PAUSE)),
 
         (408, _) => new(K::Timeout),
@@ -244,6 +248,8 @@ mod tests {
         #[serde(default)]
         message: String,
         duplicate_of: Option<String>,
+        /// Whose limit it is.
+        scope: Option<RateScope>,
     }
 
     fn commit() -> String {
@@ -302,6 +308,7 @@ mod tests {
             let reply = reply(row);
             check(name, row, &table(&reply, 0.5));
             assert_eq!(duplicate_of(&reply), row.expect.duplicate_of, "{name}");
+            assert_eq!(table(&reply, 0.5).scope(), row.expect.scope, "{name}");
         }
     }
 

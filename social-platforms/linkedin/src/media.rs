@@ -132,9 +132,9 @@ impl Item {
     pub(crate) fn plan(files: &[&StoredMedia]) -> Vec<Self> {
         let item = |file: &&StoredMedia| {
             let kind = match file.facts.kind {
-                MediaKind::Image | MediaKind::Gif => Kind::Image,
                 MediaKind::Video => Kind::Video,
                 MediaKind::Document => Kind::Document,
+                _ => Kind::Image,
             };
             Self { kind, size: file.facts.size_bytes, restarts: 0, state: State::Planned }
         };
@@ -304,7 +304,17 @@ impl LinkedIn {
             return Ok(Finalized::Done);
         }
         let error = classify(cx.call, &reply);
-        if media_fault(&reply) == Some(MediaFault::Lost) || reply.status() == 404 { Ok(Finalized::Lost(error)) } else { Err(error) }
+        match reply.status() {
+            // An earlier finalize may have worked with its answer lost.
+            400..=499 if matches!(error.kind(), ErrorKind::Rejected | ErrorKind::NotFound | ErrorKind::Conflict) => {
+                match self.processing(cx, Kind::Video, video).await? {
+                    Processing::Done | Processing::Under => Ok(Finalized::Done),
+                    _ => Ok(Finalized::Lost(error)),
+                }
+            }
+            _ if media_fault(&reply) == Some(MediaFault::Lost) => Ok(Finalized::Lost(error)),
+            _ => Err(error),
+        }
     }
 
     async fn await_processing(&self, cx: &PublishContext<'_>, items: &mut [Item]) -> Result<Progress, Error> {
@@ -324,13 +334,13 @@ impl LinkedIn {
                     positive(later(at, item.grace()).duration_since(cx.now()))
                 }
                 Processing::Failed(reason) => return item.restart().ok_or_else(|| unusable(reason)),
-                Processing::Under if cx.now().duration_since(at) > PATIENCE => {
+                Processing::Under | Processing::Waiting if cx.now().duration_since(at) > PATIENCE => {
                     return Err(Error::new(ErrorKind::Unavailable, "media.status")
                         .message("LinkedIn has not finished processing the media")
                         .advice("LinkedIn takes unusually long to prepare a file of this post. We look again by ourselves.")
                         .effect_none());
                 }
-                Processing::Under => Some(item.kind.poll_after()),
+                Processing::Under | Processing::Waiting => Some(item.kind.poll_after()),
             };
             match more {
                 Some(more) => wait = wait.max(Some(more)),
@@ -353,6 +363,7 @@ impl LinkedIn {
         Ok(match found.status.as_deref() {
             Some("AVAILABLE") => Processing::Done,
             Some("PROCESSING_FAILED") => Processing::Failed(found.processing_failure_reason),
+            Some("WAITING_UPLOAD") => Processing::Waiting,
             _ => Processing::Under,
         })
     }
@@ -362,6 +373,8 @@ impl LinkedIn {
 enum Processing {
     Done,
     Under,
+    /// It misses bytes, or has not noticed them yet.
+    Waiting,
     Failed(Option<String>),
     /// Tokens that may only post may not look.
     Unreadable,

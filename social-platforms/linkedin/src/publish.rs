@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use social_core::{
     Account, AccountKind, AccountProfile, CallContext, Checkpoint, Committed, Deleted, Draft, Error, ErrorKind, PlatformDescriptor,
     Prepared, Publish, PublishContext, Reconciled, RemotePost, RemotePostId, Retry, Settled, TokenSet, Violation,
-    http::Reply, media::MediaKind,
+    descriptor::TextRules, http::Reply, media::MediaKind, platform::TextUse, text::count,
 };
 use tracing::info;
 use url::Url;
@@ -20,7 +20,7 @@ use crate::{
     media::{Item, Progress},
     options::{LinkedInOptions, is_post_urn},
     validate,
-    wire::{Article, Content, Distribution, MediaItem, NewComment, NewPost, PollContent, PollSettings, ReshareContext, Text},
+    wire::{Article, Content, Distribution, FoundComment, MediaItem, NewComment, NewPost, PollContent, PollSettings, ReshareContext, Text},
 };
 
 /// Version of [`Step`].
@@ -44,7 +44,13 @@ pub(crate) enum Step {
         absent_since: Option<Timestamp>,
     },
     /// The post is out, its first comment is written.
-    Comment { post: RemotePost, body: String },
+    Comment {
+        post: RemotePost,
+        body: String,
+        /// When reconciling first read the post's comments without finding this one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        absent_since: Option<Timestamp>,
+    },
 }
 
 impl Step {
@@ -67,6 +73,12 @@ impl Publish for LinkedIn {
         validate::violations(&self.descriptor, draft, account)
     }
 
+    fn text_use(&self, draft: &Draft, _account: &AccountProfile) -> TextUse {
+        let TextRules { max: limit, unit, .. } = self.descriptor.text;
+        let options = LinkedInOptions::of(draft).unwrap_or_default();
+        TextUse { used: count(unit, &little_text::visible(&full_text(draft, &options))), limit, unit }
+    }
+
     async fn prepare(&self, cx: &PublishContext<'_>, from: Option<Checkpoint>) -> Result<Prepared, Error> {
         // A checkpoint that cannot be read means to begin again: nothing before the commit is visible.
         let step = match from.as_ref().and_then(Step::read) {
@@ -81,7 +93,9 @@ impl Publish for LinkedIn {
             },
         };
         let (items, progress) = match step {
-            Step::Comment { .. } => return Ok(Prepared::Ready(step.checkpoint())),
+            Step::Comment { post, body, .. } => {
+                return Ok(Prepared::Ready(Step::Comment { post, body, absent_since: None }.checkpoint()));
+            }
             // Written before and not published. The media may have turned out to be unusable meanwhile.
             Step::Ready { body, mut items, .. } => match self.recheck_media(cx, &mut items).await? {
                 Progress::Usable => return Ok(Prepared::Ready(Step::Ready { body, items, absent_since: None }.checkpoint())),
@@ -105,13 +119,13 @@ impl Publish for LinkedIn {
     async fn commit(&self, cx: &PublishContext<'_>, ready: Checkpoint) -> Result<Committed, Error> {
         match Step::read(&ready) {
             Some(Step::Ready { body, items, .. }) => {
-                let reply = self.send_post(cx, "publish.commit", body).await?;
+                let reply = self.send_post(cx, "publish.commit", body.clone()).await?;
                 match self.created(&reply) {
-                    Some(post) => self.committed(cx, post),
+                    Some(post) => self.committed(cx, post, &body).await,
                     None => Err(refused(cx, &reply, &items)),
                 }
             }
-            Some(Step::Comment { post, body }) => self.send_comment(cx, post, body).await,
+            Some(Step::Comment { post, body, .. }) => self.send_comment(cx, post, body).await,
             Some(Step::Media { .. }) | None => Err(unreadable("publish.commit")),
         }
     }
@@ -162,7 +176,8 @@ impl LinkedIn {
         RemotePost::new(urn, self.api.permalink(urn))
     }
 
-    fn committed(&self, cx: &PublishContext<'_>, post: RemotePost) -> Result<Committed, Error> {
+    async fn committed(&self, cx: &PublishContext<'_>, post: RemotePost, body: &str) -> Result<Committed, Error> {
+        let post = if post.id.is_none() { self.look_up(cx, body).await.unwrap_or(post) } else { post };
         Ok(match self.comment_step(cx, &post)? {
             Some(step) => Committed::Next { at: step.checkpoint(), part: post },
             None => Committed::Published(post),
@@ -179,7 +194,8 @@ impl LinkedIn {
         };
         let author = author(&cx.account.profile);
         let comment = NewComment { actor: &author, object: id.as_str(), message: Text { text: text.clone() } };
-        Ok(Some(Step::Comment { post: post.clone(), body: to_json(&comment, "publish.comment")? }))
+        let body = to_json(&comment, "publish.comment")?;
+        Ok(Some(Step::Comment { post: post.clone(), body, absent_since: None }))
     }
 
     async fn send_comment(&self, cx: &PublishContext<'_>, post: RemotePost, body: String) -> Result<Committed, Error> {
@@ -188,7 +204,7 @@ impl LinkedIn {
         let request = cx.visible().post("publish.comment", url).json_bytes(Bytes::from(body));
         let reply = self.api.versioned(request, cx.token()).deadline(self.descriptor.flow.commit_deadline()).send().await?;
         match reply.status() {
-            200 | 201 => Ok(Committed::Published(post)),
+            201 => Ok(Committed::Published(comment(&post, reply.json_or_default(), reply.header("x-restli-id")))),
             // LinkedIn's pages disagree on who may comment; the post does not fail for it.
             403 => {
                 info!(delivery.id = %cx.delivery, "LinkedIn does not permit the first comment; the post is out without it");
@@ -214,6 +230,12 @@ impl LinkedIn {
         };
         to_json(&post, "publish.prepare")
     }
+}
+
+/// A comment as something that the network shows: its id stands in the body, in the header or in neither.
+pub(crate) fn comment(post: &RemotePost, found: FoundComment, header: Option<&str>) -> RemotePost {
+    let id = found.comment_urn.or(header.map(str::to_owned)).or(found.id).filter(|id| !id.is_empty());
+    RemotePost { id: id.map(RemotePostId::new), permalink: post.permalink.clone() }
 }
 
 /// What a create that made no post says, with what the checkpoint knows about its media.
@@ -250,12 +272,12 @@ fn content(draft: &Draft, options: &LinkedInOptions, items: &[Item]) -> Result<O
         .map(|((attachment, stored), id)| {
             let filled = |text: &Option<String>| text.clone().filter(|text| !text.trim().is_empty());
             match stored.facts.kind {
-                MediaKind::Image | MediaKind::Gif => MediaItem { id, alt_text: filled(&attachment.alt_text), title: None },
                 MediaKind::Video => MediaItem { id, alt_text: None, title: filled(&attachment.title) },
                 MediaKind::Document => {
                     let title = filled(&attachment.title).unwrap_or_else(|| document_title(&stored.facts.mime).to_owned());
                     MediaItem { id, alt_text: None, title: Some(title) }
                 }
+                _ => MediaItem { id, alt_text: filled(&attachment.alt_text), title: None },
             }
         })
         .collect();

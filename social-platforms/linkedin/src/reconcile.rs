@@ -5,9 +5,11 @@
 //! it would be a second post; then only reading the author's posts can tell, which LinkedIn allows for pages and hardly for members.
 
 use jiff::{SignedDuration, Timestamp};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use social_core::{
     Checkpoint, Error, ErrorKind, PublishContext, Reconciled, RemotePost,
+    http::Request,
     time::{later, positive},
 };
 
@@ -16,8 +18,8 @@ use crate::{
     api::encode,
     error::{classify, duplicate_of},
     little_text,
-    publish::{Step, author},
-    wire::{FoundPost, Page},
+    publish::{Step, author, comment},
+    wire::{FoundComment, FoundPost, Page},
 };
 
 /// The duplicate check may lag a little behind the create.
@@ -28,45 +30,45 @@ const LATEST: SignedDuration = SignedDuration::from_mins(9);
 const BETWEEN_READS: SignedDuration = SignedDuration::from_mins(5);
 /// How far clocks may differ.
 const CLOCK_MARGIN: SignedDuration = SignedDuration::from_mins(2);
+/// Any of them lets us read the comments of our own posts.
+const COMMENT_SCOPES: [&str; 4] =
+    ["r_organization_social_feed", "r_member_social_feed", "r_organization_social", "r_member_social"];
 const PAGE: usize = 100;
 const PAGES: usize = 5;
 
 impl LinkedIn {
     pub(crate) async fn find_out(&self, cx: &PublishContext<'_>, ready: Checkpoint) -> Result<Reconciled, Error> {
-        let (body, items, absent_since) = match Step::read(&ready) {
-            Some(Step::Ready { body, items, absent_since }) => (body, items, absent_since),
-            // The post is out; whether its comment is, nobody tells.
-            Some(Step::Comment { .. } | Step::Media { .. }) | None => return Ok(Reconciled::CannotTell),
-        };
         let age = cx.now().duration_since(cx.attempted_at);
         if let Some(after) = positive(EARLIEST - age) {
             return Ok(Reconciled::AskAgain { at: ready, after });
         }
-        if age < LATEST
-            && let Some(found) = self.send_again(cx, body.clone()).await?
-        {
-            return Ok(found);
-        }
-        if !self.may_read_posts(cx) {
-            return Ok(Reconciled::CannotTell);
-        }
-        match self.search(cx, &body).await? {
-            Search::Found(post) => self.published(cx, post),
-            Search::Incomplete => Ok(Reconciled::CannotTell),
-            Search::Absent => {
-                // A read that belongs to an earlier attempt proves nothing about this one.
-                let first = absent_since.filter(|at| *at >= cx.attempted_at);
-                let wait = first.map_or(Some(BETWEEN_READS), |at| {
-                    Some(BETWEEN_READS - cx.now().duration_since(at)).filter(SignedDuration::is_positive)
-                });
-                Ok(match wait.and_then(positive) {
-                    None => Reconciled::NotPublished,
-                    Some(after) => {
-                        let step = Step::Ready { body, items, absent_since: Some(first.unwrap_or_else(|| cx.now())) };
-                        Reconciled::AskAgain { at: step.checkpoint(), after }
-                    }
-                })
+        match Step::read(&ready) {
+            Some(Step::Ready { body, items, absent_since }) => {
+                if age < LATEST
+                    && let Some(found) = self.send_again(cx, body.clone()).await?
+                {
+                    return Ok(found);
+                }
+                match self.search(cx, &body).await? {
+                    Search::Found(post) => self.published(cx, post),
+                    Search::Absent => Ok(absent(cx, absent_since, |since| Step::Ready { body, items, absent_since: Some(since) })),
+                    Search::CannotTell => Ok(Reconciled::CannotTell),
+                }
             }
+            Some(Step::Comment { post, body, absent_since }) => match self.search_comment(cx, &post, &body).await? {
+                Search::Found(comment) => Ok(Reconciled::Published(comment)),
+                Search::Absent => Ok(absent(cx, absent_since, |since| Step::Comment { post, body, absent_since: Some(since) })),
+                Search::CannotTell => Ok(Reconciled::CannotTell),
+            },
+            Some(Step::Media { .. }) | None => Ok(Reconciled::CannotTell),
+        }
+    }
+
+    /// The post that was just made without LinkedIn telling its id, where the author's posts may be read.
+    pub(crate) async fn look_up(&self, cx: &PublishContext<'_>, body: &str) -> Option<RemotePost> {
+        match self.search(cx, body).await {
+            Ok(Search::Found(post)) => Some(post),
+            Ok(Search::Absent | Search::CannotTell) | Err(_) => None,
         }
     }
 
@@ -103,45 +105,85 @@ impl LinkedIn {
 
     /// Reads the author's posts back to the time before the attempt.
     async fn search(&self, cx: &PublishContext<'_>, body: &str) -> Result<Search, Error> {
-        let Ok(sent) = serde_json::from_str::<Value>(body) else { return Ok(Search::Incomplete) };
+        if !self.may_read_posts(cx) {
+            return Ok(Search::CannotTell);
+        }
+        let sent: Value = serde_json::from_str(body).unwrap_or_default();
         let wanted = Wanted {
             text: little_text::fingerprint(sent["commentary"].as_str().unwrap_or_default()),
             media: media_urns(&sent["content"]),
             from: later(cx.attempted_at, -CLOCK_MARGIN),
         };
         if wanted.text.is_empty() && wanted.media.is_empty() {
-            return Ok(Search::Incomplete);
+            return Ok(Search::CannotTell);
         }
         let author = encode(&author(&cx.account.profile));
         for page in 0..PAGES {
             let query = format!("q=author&author={author}&start={}&count={PAGE}&sortBy=CREATED", page * PAGE);
             let request = cx.http().get("publish.find", self.api.rest("posts", Some(&query))).header("x-restli-method", "FINDER");
-            let reply = self.api.versioned(request, cx.token()).send().await.map_err(Error::effect_unknown)?;
-            if matches!(reply.status(), 400 | 403 | 404) {
-                return Ok(Search::Incomplete);
-            }
-            if !reply.is_success() {
-                return Err(classify(cx.call, &reply).effect_unknown());
-            }
-            let found: Page<FoundPost> = reply.json()?;
-            if let Some(post) = found.elements.iter().find(|post| wanted.is(post) && !cx.taken.contains(&post.id)) {
+            let Some(found) = self.read_page::<FoundPost>(cx, request).await? else { return Ok(Search::CannotTell) };
+            if let Some(post) = found.iter().find(|post| wanted.is(post) && !cx.taken.contains(&post.id)) {
                 return Ok(Search::Found(self.remote(&post.id)));
             }
-            let reaches_back = found.elements.iter().any(|post| created(post).is_some_and(|at| at < wanted.from));
-            if reaches_back || found.elements.len() < PAGE {
+            let reaches_back = found.iter().any(|post| instant(post.created_at).is_some_and(|at| at < wanted.from));
+            if reaches_back || found.len() < PAGE {
                 return Ok(Search::Absent);
             }
         }
-        Ok(Search::Incomplete)
+        Ok(Search::CannotTell)
+    }
+
+    /// Reads the comments under our own new post.
+    async fn search_comment(&self, cx: &PublishContext<'_>, post: &RemotePost, body: &str) -> Result<Search, Error> {
+        let sent: Value = serde_json::from_str(body).unwrap_or_default();
+        let (Some(id), Some(text)) = (&post.id, sent["message"]["text"].as_str()) else { return Ok(Search::CannotTell) };
+        if !cx.tokens.scopes.iter().any(|scope| COMMENT_SCOPES.contains(&scope.as_str())) {
+            return Ok(Search::CannotTell);
+        }
+        let path = format!("socialActions/{}/comments", encode(id.as_str()));
+        let request = cx.http().get("publish.find", self.api.rest(&path, Some(&format!("start=0&count={PAGE}"))));
+        let Some(found) = self.read_page::<FoundComment>(cx, request).await? else { return Ok(Search::CannotTell) };
+        let complete = found.len() < PAGE;
+        let from = later(cx.attempted_at, -CLOCK_MARGIN);
+        let is_ours = |comment: &FoundComment| {
+            let created = instant(comment.created.as_ref().map(|moment| moment.time));
+            comment.message.as_ref().is_some_and(|message| message.text.split_whitespace().eq(text.split_whitespace()))
+                && created.is_none_or(|at| at >= from)
+        };
+        match found.into_iter().find(is_ours) {
+            Some(ours) => Ok(Search::Found(comment(post, ours, None))),
+            None if complete => Ok(Search::Absent),
+            None => Ok(Search::CannotTell),
+        }
+    }
+
+    /// One page of a list; `None` where LinkedIn does not let us read it.
+    async fn read_page<T: DeserializeOwned>(&self, cx: &PublishContext<'_>, request: Request<'_>) -> Result<Option<Vec<T>>, Error> {
+        let reply = self.api.versioned(request, cx.token()).send().await.map_err(Error::effect_unknown)?;
+        match reply.status() {
+            200..=299 => Ok(Some(reply.json::<Page<T>>()?.elements)),
+            400 | 403 | 404 => Ok(None),
+            _ => Err(classify(cx.call, &reply).effect_unknown()),
+        }
+    }
+}
+
+/// Two complete reads some minutes apart, both after the attempt, prove absence.
+fn absent(cx: &PublishContext<'_>, since: Option<Timestamp>, step: impl FnOnce(Timestamp) -> Step) -> Reconciled {
+    // A read that belongs to an earlier attempt proves nothing about this one.
+    let first = since.filter(|at| *at >= cx.attempted_at).unwrap_or_else(|| cx.now());
+    match positive(BETWEEN_READS - cx.now().duration_since(first)) {
+        None => Reconciled::NotPublished,
+        Some(after) => Reconciled::AskAgain { at: step(first).checkpoint(), after },
     }
 }
 
 enum Search {
     Found(RemotePost),
-    /// The list was read back to before the attempt, and it is not there.
+    /// The list was read completely, back to before the attempt, and it is not there.
     Absent,
     /// The list may not be read, or is too long.
-    Incomplete,
+    CannotTell,
 }
 
 /// What a post must look like to be ours.
@@ -154,7 +196,7 @@ struct Wanted {
 impl Wanted {
     fn is(&self, post: &FoundPost) -> bool {
         let is_shown = !matches!(post.lifecycle_state.as_deref(), Some("DRAFT" | "PUBLISH_FAILED"));
-        let is_recent = created(post).is_some_and(|at| at >= self.from);
+        let is_recent = instant(post.created_at).is_some_and(|at| at >= self.from);
         let media = media_urns(&post.content);
         // Uploaded media are one post's alone and prove more than its text; where one side names none, they prove nothing against it.
         let comparable = !media.is_empty() && !self.media.is_empty();
@@ -163,8 +205,8 @@ impl Wanted {
     }
 }
 
-fn created(post: &FoundPost) -> Option<Timestamp> {
-    Timestamp::from_millisecond(post.created_at?).ok()
+fn instant(milliseconds: Option<i64>) -> Option<Timestamp> {
+    Timestamp::from_millisecond(milliseconds?).ok()
 }
 
 /// All uploaded media in a post's content, in order.

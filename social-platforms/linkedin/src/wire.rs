@@ -93,6 +93,27 @@ pub(crate) struct NewComment<'a> {
     pub(crate) message: Text,
 }
 
+/// A comment, as the answer to its create and as a list shows it.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct FoundComment {
+    pub(crate) comment_urn: Option<String>,
+    pub(crate) id: Option<String>,
+    pub(crate) message: Option<FoundText>,
+    pub(crate) created: Option<Moment>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct FoundText {
+    pub(crate) text: String,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Moment {
+    /// Milliseconds since the epoch.
+    pub(crate) time: i64,
+}
+
 // ---- media ----
 
 #[derive(Debug, Serialize)]
@@ -300,7 +321,8 @@ fn count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error> {
 #[derive(Debug, Default)]
 pub(crate) struct Fault {
     pub(crate) message: String,
-    pub(crate) code: Option<String>,
+    /// The constants that say what is wrong, the most precise one first.
+    codes: Vec<String>,
     pub(crate) service_code: Option<i64>,
 }
 
@@ -308,21 +330,26 @@ impl Fault {
     /// The fault in an answer; empty for HTML, plain text and nothing.
     pub(crate) fn of(reply: &Reply) -> Self {
         let body: Value = reply.json_or_default();
-        let text = |name: &str| body.get(name).and_then(Value::as_str).map(str::to_owned);
+        let fields = body["errorDetails"]["inputErrors"].as_array().into_iter().flatten();
         Self {
-            message: text("message").unwrap_or_default(),
-            code: text("code"),
-            service_code: body.get("serviceErrorCode").and_then(Value::as_i64),
+            message: body["message"].as_str().unwrap_or_default().to_owned(),
+            codes: fields.chain([&body]).filter_map(|at| at["code"].as_str()).map(str::to_owned).collect(),
+            service_code: body["serviceErrorCode"].as_i64(),
         }
     }
 
     /// Whether it was LinkedIn's interface that answered, rather than something on the way.
     pub(crate) fn is_recognised(&self) -> bool {
-        !self.message.is_empty() || self.code.is_some() || self.service_code.is_some()
+        !self.message.is_empty() || !self.codes.is_empty() || self.service_code.is_some()
+    }
+
+    /// The most precise constant, or nothing.
+    pub(crate) fn code(&self) -> &str {
+        self.codes.first().map_or("", String::as_str)
     }
 
     pub(crate) fn has_code(&self, codes: &[&str]) -> bool {
-        self.code.as_deref().is_some_and(|code| codes.contains(&code))
+        self.codes.iter().any(|code| codes.contains(&code.as_str()))
     }
 
     /// Whether the message holds a phrase, whatever the case of its letters.
@@ -332,6 +359,6 @@ impl Fault {
 
     /// What to show as LinkedIn's code: the constant, or else the number.
     pub(crate) fn shown_code(&self) -> Option<String> {
-        self.code.clone().or_else(|| self.service_code.map(|code| code.to_string()))
+        self.codes.first().cloned().or_else(|| self.service_code.map(|code| code.to_string()))
     }
 }
