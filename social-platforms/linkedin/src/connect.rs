@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use social_core::{
-    AccessToken, AccountKind, AccountProfile, AuthCode, Authorization, AuthorizeRequest, CallContext, Connect, Error, ErrorKind,
+    AccessToken, AccountKind, AccountProfile, AuthCode, Authorization, AuthorizeRequest, CallContext, Connect, Error,
     PendingAuthorization, TokenSet,
 };
 use tracing::info;
@@ -30,21 +30,17 @@ impl Connect for LinkedIn {
     }
 
     async fn exchange(&self, cx: &CallContext, code: AuthCode, pending: &PendingAuthorization) -> Result<TokenSet, Error> {
-        let tokens = self.oauth.exchange(cx, code, pending).await?;
-        // A member consents to all scopes or to none.
-        Ok(with_scopes(tokens, &pending.requested_scopes))
+        let mut tokens = self.oauth.exchange(cx, code, pending).await?;
+        if tokens.scopes.is_empty() {
+            // A member consents to all scopes or to none.
+            tokens.scopes.clone_from(&pending.requested_scopes);
+        }
+        Ok(tokens)
     }
 
-    /// Most apps get no refresh token; then this is `Reconnect`.
+    /// `Reconnect` for most apps: LinkedIn gives a refresh token only to those with programmatic refresh.
     async fn refresh(&self, cx: &CallContext, current: &TokenSet) -> Result<TokenSet, Error> {
-        if current.refresh.is_none() {
-            return Err(Error::new(ErrorKind::Reconnect, "oauth.refresh")
-                .message("LinkedIn gave no refresh token")
-                .advice("LinkedIn connections of this installation last 60 days. Please connect the account again.")
-                .effect_none());
-        }
-        let tokens = self.oauth.refresh(cx, current).await?;
-        Ok(with_scopes(tokens, &current.scopes))
+        self.oauth.refresh(cx, current).await
     }
 
     /// Never fails: LinkedIn does not promise this call, and the tokens are forgotten on our side in any case.
@@ -140,32 +136,4 @@ impl LinkedIn {
 fn attributes(author: &str, role: Option<&str>) -> BTreeMap<String, String> {
     let role = role.map(|role| ("role".to_owned(), role.to_owned()));
     [("author".to_owned(), author.to_owned())].into_iter().chain(role).collect()
-}
-
-/// LinkedIn's pages show scopes both with spaces and with commas between them.
-fn with_scopes(mut tokens: TokenSet, otherwise: &[String]) -> TokenSet {
-    let split = |scope: &String| scope.split([' ', ',']).filter(|part| !part.is_empty()).map(str::to_owned).collect::<Vec<_>>();
-    tokens.scopes = tokens.scopes.iter().flat_map(split).collect();
-    if tokens.scopes.is_empty() {
-        tokens.scopes = otherwise.to_vec();
-    }
-    tokens
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn scopes_are_read_in_both_spellings() {
-        let tokens = |scopes: &[&str]| {
-            let mut tokens = TokenSet::bearer(AccessToken::new("t").unwrap(), None, jiff::Timestamp::UNIX_EPOCH);
-            tokens.scopes = scopes.iter().map(|&scope| scope.to_owned()).collect();
-            with_scopes(tokens, &["asked".to_owned()]).scopes
-        };
-        assert_eq!(tokens(&["email,openid,w_member_social"]), ["email", "openid", "w_member_social"]);
-        assert_eq!(tokens(&["openid profile", "email"]), ["openid", "profile", "email"]);
-        assert_eq!(tokens(&[]), ["asked"]);
-        assert_eq!(tokens(&[" , "]), ["asked"]);
-    }
 }

@@ -1,11 +1,11 @@
-//! The one place where LinkedIn's answers become our errors. Each row has an answer in `tests/fixtures/errors`.
+//! The one place where LinkedIn's answers become our errors; those of the token endpoint follow the general table of `social_core::oauth`.
+//! Each row has an answer in `tests/fixtures/errors`.
 
 use std::time::Duration;
 
 use social_core::{
     Actor, CallContext, Error, ErrorKind, Retry,
     http::Reply,
-    oauth::OAuthFault,
     rate::RateScope,
 };
 
@@ -182,36 +182,6 @@ pub(crate) fn media_fault(reply: &Reply) -> Option<MediaFault> {
     }
 }
 
-/// LinkedIn's rows for the token endpoint, whose codes differ from RFC 6749.
-pub(crate) fn token_fault(reply: &Reply, fault: &OAuthFault) -> Option<Error> {
-    let code = fault.error.as_deref().unwrap_or_default();
-    let says = |phrase: &str| fault.error_description.as_deref().is_some_and(|text| text.to_ascii_lowercase().contains(phrase));
-    let new = |kind| Error::new(kind, reply.operation().clone());
-    let dead_grant = || {
-        if reply.operation().as_str() == "oauth.refresh" {
-            new(ErrorKind::Reconnect)
-                .message("the refresh token is expired or revoked")
-                .advice("LinkedIn does not renew this connection any more. Please connect the account again.")
-        } else {
-            new(ErrorKind::Rejected)
-                .message("the authorization code is used, expired or foreign")
-                .advice("Connecting took too long or was begun twice. Please start again.")
-        }
-    };
-    let error = match (reply.status(), code) {
-        (400..=499, "invalid_client" | "invalid_client_id" | "unauthorized_client") => {
-            new(ErrorKind::Config).message("LinkedIn does not accept the client id or secret")
-        }
-        (400..=499, "invalid_request") if says("required parameter") => {
-            new(ErrorKind::Config).message("LinkedIn misses a parameter of the token request")
-        }
-        (400 | 401, "invalid_grant" | "invalid_redirect_uri") => dead_grant(),
-        (400 | 401, "invalid_request") if says("expired or revoked") || says("authorization code not found") => dead_grant(),
-        _ => return None,
-    };
-    Some(error.effect_none().provider(reply.provider(fault.error.clone())))
-}
-
 #[cfg(test)]
 mod tests {
     use std::{fs, path::Path};
@@ -283,7 +253,7 @@ mod tests {
 
     fn check(name: &str, row: &Row, error: &Error) {
         let expect = &row.expect;
-        let retry = match error.retry_hint() {
+        let retry: Value = match error.retry_hint() {
             Retry::Never => "never".into(),
             Retry::Backoff => "backoff".into(),
             Retry::AfterReconnect => "after_reconnect".into(),
@@ -310,17 +280,6 @@ mod tests {
             assert_eq!(duplicate_of(&reply), row.expect.duplicate_of, "{name}");
             assert_eq!(table(&reply, 0.5).scope(), row.expect.scope, "{name}");
         }
-    }
-
-    #[test]
-    fn every_answer_of_the_token_endpoint_has_its_row() {
-        for (name, row) in rows("oauth") {
-            let reply = reply(&row);
-            let fault: OAuthFault = reply.json_or_default();
-            check(&name, &row, &token_fault(&reply, &fault).unwrap_or_else(|| panic!("{name} has no row")));
-        }
-        let other = Row { status: 503, body: "".into(), ..rows("oauth").remove(0).1 };
-        assert!(token_fault(&reply(&other), &OAuthFault::default()).is_none());
     }
 
     #[test]

@@ -141,7 +141,7 @@ impl LinkedInBuilder {
             presets[..=at].rotate_right(1);
         }
         let api = Api::new(www, api, descriptor.api_version.clone(), folded);
-        let oauth = OAuthClient::new(client_id, Some(secret), descriptor.oauth.clone()).faults(error::token_fault);
+        let oauth = OAuthClient::new(client_id, Some(secret), descriptor.oauth.clone());
         Ok(LinkedIn { descriptor, api, oauth })
     }
 }
