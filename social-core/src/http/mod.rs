@@ -178,7 +178,8 @@ impl Request<'_> {
     /// Adds a header. A value that no header can carry makes [`send`](Self::send) fail before anything is sent.
     pub fn header(mut self, name: &'static str, value: &str) -> Self {
         match (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(value)) {
-            (Ok(name), Ok(value)) => {
+            (Ok(name), Ok(mut value)) => {
+                value.set_sensitive(name == header::AUTHORIZATION);
                 self.headers.insert(name, value);
             }
             _ => self.fault = Some("a header value holds characters that no header can carry"),

@@ -15,9 +15,10 @@ use social_core::{
     phase::PhaseName,
     rate::{BucketDelta, BucketState},
     store::{
-        AccountStore, AdminStore, ApiKey, ClaimRequest, Claimed, Delivery, Edit, Held, Idempotent, Insert, JobStore, Lease, LogEntry, LogFilter,
-        LogRow, MediaStore, NewConnection, NewPost, Page, PageRequest, PendingRow, PhaseWrite, Post, PostFilter, PostStore, RateStore,
-        RefreshLease, SealedTokens, Store, StoredTokens, Swap, TokenStore, TokenUpdate, User,
+        AccountStore, AdminStore, ApiKey, ClaimRequest, Claimed, Delivery, Edit, Held, Idempotent, Insert, JobStore,
+        Lease, LogEntry, LogFilter, LogRow, MediaStore, NewConnection, NewPost, Page, PageRequest, PendingRow,
+        PhaseWrite, Post, PostFilter, PostStore, RateStore, RefreshLease, SealedTokens, Store, StoredTokens, Swap,
+        TokenStore, TokenUpdate, User,
     },
 };
 use tokio::sync::Notify;
@@ -105,10 +106,21 @@ impl TokenStore for ProbeStore {
         self.probe.at("replace", Stage::After).await?;
         answer
     }
-    async fn rewrap(&self, id: ConnectionId, seen: Version, old: &SealedTokens, new: &SealedTokens) -> Result<Swap, Error> {
+    async fn rewrap(
+        &self,
+        id: ConnectionId,
+        seen: Version,
+        old: &SealedTokens,
+        new: &SealedTokens,
+    ) -> Result<Swap, Error> {
         self.inner.rewrap(id, seen, old, new).await
     }
-    async fn not_sealed_by(&self, primary: &str, after: Option<ConnectionId>, limit: usize) -> Result<Vec<ConnectionId>, Error> {
+    async fn not_sealed_by(
+        &self,
+        primary: &str,
+        after: Option<ConnectionId>,
+        limit: usize,
+    ) -> Result<Vec<ConnectionId>, Error> {
         self.inner.not_sealed_by(primary, after, limit).await
     }
     async fn delete(&self, id: ConnectionId) -> Result<bool, Error> {
@@ -117,23 +129,48 @@ impl TokenStore for ProbeStore {
     async fn expiring(&self, before: Timestamp, limit: usize) -> Result<Vec<ConnectionId>, Error> {
         self.inner.expiring(before, limit).await
     }
-    async fn lease_refresh(&self, id: ConnectionId, seen: Version, now: Timestamp, until: Timestamp, intent: bool) -> Result<RefreshLease, Error> {
+    async fn lease_refresh(
+        &self,
+        id: ConnectionId,
+        seen: Version,
+        now: Timestamp,
+        until: Timestamp,
+        intent: bool,
+    ) -> Result<RefreshLease, Error> {
         self.probe.at("lease_refresh", Stage::Before).await?;
         let answer = self.inner.lease_refresh(id, seen, now, until, intent).await;
         self.probe.at("lease_refresh", Stage::After).await?;
         answer
     }
-    async fn refresh_failed(&self, id: ConnectionId, seen: Version, free_at: Timestamp, doubtful: bool) -> Result<(), Error> {
+    async fn refresh_failed(
+        &self,
+        id: ConnectionId,
+        seen: Version,
+        free_at: Timestamp,
+        doubtful: bool,
+    ) -> Result<(), Error> {
         self.inner.refresh_failed(id, seen, free_at, doubtful).await
     }
-    async fn set_connection_status(&self, id: ConnectionId, seen: Version, status: ConnectionStatus, at: Timestamp) -> Result<Swap, Error> {
+    async fn set_connection_status(
+        &self,
+        id: ConnectionId,
+        seen: Version,
+        status: ConnectionStatus,
+        at: Timestamp,
+    ) -> Result<Swap, Error> {
         self.inner.set_connection_status(id, seen, status, at).await
     }
 }
 
 #[async_trait]
 impl AccountStore for ProbeStore {
-    async fn save_accounts(&self, connection: ConnectionId, profiles: &[AccountProfile], status: AccountStatus, now: Timestamp) -> Result<Vec<Account>, Error> {
+    async fn save_accounts(
+        &self,
+        connection: ConnectionId,
+        profiles: &[AccountProfile],
+        status: AccountStatus,
+        now: Timestamp,
+    ) -> Result<Vec<Account>, Error> {
         self.inner.save_accounts(connection, profiles, status, now).await
     }
     async fn accounts(&self, user: UserId) -> Result<Vec<Account>, Error> {
@@ -213,7 +250,12 @@ impl PostStore for ProbeStore {
     async fn post(&self, user: UserId, id: PostId) -> Result<Option<(Post, Vec<Delivery>)>, Error> {
         self.inner.post(user, id).await
     }
-    async fn posts(&self, user: UserId, filter: &PostFilter, page: &PageRequest) -> Result<Page<(Post, Vec<Delivery>)>, Error> {
+    async fn posts(
+        &self,
+        user: UserId,
+        filter: &PostFilter,
+        page: &PageRequest,
+    ) -> Result<Page<(Post, Vec<Delivery>)>, Error> {
         self.inner.posts(user, filter, page).await
     }
     async fn delivery(&self, user: UserId, id: DeliveryId) -> Result<Option<Delivery>, Error> {
@@ -251,7 +293,12 @@ impl MediaStore for ProbeStore {
 
 #[async_trait]
 impl RateStore for ProbeStore {
-    async fn exchange_rates(&self, deltas: &[BucketDelta], since: Timestamp, now: Timestamp) -> Result<Vec<BucketState>, Error> {
+    async fn exchange_rates(
+        &self,
+        deltas: &[BucketDelta],
+        since: Timestamp,
+        now: Timestamp,
+    ) -> Result<Vec<BucketState>, Error> {
         self.inner.exchange_rates(deltas, since, now).await
     }
 }
@@ -279,7 +326,14 @@ impl AdminStore for ProbeStore {
     async fn delete_key(&self, id: uuid::Uuid) -> Result<bool, Error> {
         self.inner.delete_key(id).await
     }
-    async fn begin_idempotent(&self, user: UserId, key: &str, fingerprint: [u8; 32], now: Timestamp, stale_before: Timestamp) -> Result<Idempotent, Error> {
+    async fn begin_idempotent(
+        &self,
+        user: UserId,
+        key: &str,
+        fingerprint: [u8; 32],
+        now: Timestamp,
+        stale_before: Timestamp,
+    ) -> Result<Idempotent, Error> {
         self.inner.begin_idempotent(user, key, fingerprint, now, stale_before).await
     }
     async fn finish_idempotent(&self, user: UserId, key: &str, answer: Option<(u16, &[u8])>) -> Result<(), Error> {
@@ -304,4 +358,3 @@ impl AdminStore for ProbeStore {
         self.inner.describe()
     }
 }
-

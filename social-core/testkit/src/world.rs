@@ -186,7 +186,13 @@ impl<H: Harness> World<H> {
         let platform = self.net.platform().descriptor().id.clone();
         let mut accounts = Vec::new();
         for preset in &self.net.platform().descriptor().oauth.presets {
-            let begun = self.social.connect(&self.user, platform.as_str()).callback(CALLBACK).preset(Some(&preset.name)).begin().await;
+            let begun = self
+                .social
+                .connect(&self.user, platform.as_str())
+                .callback(CALLBACK)
+                .preset(Some(&preset.name))
+                .begin()
+                .await;
             let begun = begun.unwrap_or_else(|e| panic!("cannot begin to connect with {}: {e:?}", preset.name));
             let query = self.net.consent(&begun.url).await;
             let connected = self.social.finish(platform.as_str(), &query, &begun.cookie).await;
@@ -204,7 +210,8 @@ impl<H: Harness> World<H> {
 
     /// Schedules a shape for now.
     pub async fn schedule(&self, shape: &Shape) -> Scheduled {
-        let scheduled = self.social.schedule(&self.user, shape.draft.clone()).on([self.account_for(shape)]).send().await;
+        let scheduled =
+            self.social.schedule(&self.user, shape.draft.clone()).on([self.account_for(shape)]).send().await;
         scheduled.unwrap_or_else(|e| panic!("{} was refused: {e:?} {:?}", shape.name, e.violated()))
     }
 
@@ -213,7 +220,9 @@ impl<H: Harness> World<H> {
         for _ in 0..MOST_ROUNDS {
             self.round().await;
             let deliveries = self.deliveries(post).await;
-            let at_rest = |name: PhaseName| name.is_final() || matches!(name, PhaseName::Unconfirmed | PhaseName::AwaitingReconnect);
+            let at_rest = |name: PhaseName| {
+                name.is_final() || matches!(name, PhaseName::Unconfirmed | PhaseName::AwaitingReconnect)
+            };
             if deliveries.iter().all(|delivery| at_rest(delivery.phase.name())) {
                 return deliveries;
             }
@@ -271,6 +280,12 @@ impl<H: Harness> World<H> {
 /// Fails unless a delivery is published as a whole and the network shows it exactly once.
 pub fn assert_published_once<H: Harness>(world: &World<H>, shape: &Shape, delivery: &Delivery, told: &str) {
     let visible = world.net.visible();
-    assert!(matches!(delivery.phase, Phase::Published { .. }), "{told}: {} ended as {:?}, error {:?}", shape.name, delivery.phase, delivery.error);
+    assert!(
+        matches!(delivery.phase, Phase::Published { .. }),
+        "{told}: {} ended as {:?}, error {:?}",
+        shape.name,
+        delivery.phase,
+        delivery.error
+    );
     assert_eq!(visible.len(), shape.visible, "{told}: {} is visible as {visible:#?}", shape.name);
 }

@@ -311,9 +311,7 @@ fn ledger(world: &World, query: &Pairs) -> Answer {
 
 fn requests(world: &World, query: &Pairs) -> Answer {
     let fits = |name: &str, value: &str| query.get(name).is_none_or(|wanted| wanted == value);
-    let list = world
-        .requests
-        .entries(|entry| fits("platform", &entry.platform) && fits("operation", &entry.operation));
+    let list = world.requests.entries(|entry| fits("platform", &entry.platform) && fits("operation", &entry.operation));
     answer::json(200, &json!({ "entries": list, "counts": world.requests.counts() }))
 }
 
@@ -466,6 +464,7 @@ fn media(world: &World, input: &Input, id: &str) -> Answer {
     };
     let reply = answer::with_header(reply, "accept-ranges", "bytes");
     let reply = answer::with_header(reply, "x-sandbox-complete", if kept.whole { "true" } else { "false" });
-    let reply = answer::with_header(reply, "content-security-policy", "sandbox; default-src 'none'; style-src 'unsafe-inline'");
+    let reply =
+        answer::with_header(reply, "content-security-policy", "sandbox; default-src 'none'; style-src 'unsafe-inline'");
     answer::with_header(reply, "x-content-type-options", "nosniff")
 }

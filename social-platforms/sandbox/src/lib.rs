@@ -111,9 +111,7 @@ impl Sandbox {
     }
 
     fn world(&self) -> Arc<World> {
-        Arc::clone(
-            self.world.get_or_init(|| World::new(self.seed, self.settings.clone(), Arc::clone(&self.clock))),
-        )
+        Arc::clone(self.world.get_or_init(|| World::new(self.seed, self.settings.clone(), Arc::clone(&self.clock))))
     }
 
     /// The handle for tests. What it does is seen by [`router`](Self::router) and [`start`](Self::start) alike.

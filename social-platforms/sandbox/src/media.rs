@@ -179,12 +179,7 @@ impl std::fmt::Debug for Segments {
 
 impl Segments {
     pub(crate) fn new(declared: u64) -> Self {
-        Self {
-            keep_all: declared <= KEEP_WHOLE,
-            map: BTreeMap::new(),
-            running: Some(Context::new(&SHA256)),
-            next: 0,
-        }
+        Self { keep_all: declared <= KEEP_WHOLE, map: BTreeMap::new(), running: Some(Context::new(&SHA256)), next: 0 }
     }
 
     pub(crate) fn put(&mut self, index: u32, bytes: Bytes) -> [u8; 32] {

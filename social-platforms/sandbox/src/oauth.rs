@@ -43,7 +43,9 @@ impl Platform {
         }
     }
 
-    pub(crate) fn parse(id: &str) -> Option<Self> {
+    /// The network of that id.
+    #[must_use]
+    pub fn parse(id: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|platform| platform.as_str() == id)
     }
 
@@ -336,10 +338,7 @@ impl TokenBook {
             revoked: AtomicBool::new(false),
             family: Arc::clone(family),
         };
-        self.access
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(Arc::clone(&access), Arc::new(token));
+        self.access.write().unwrap_or_else(PoisonError::into_inner).insert(Arc::clone(&access), Arc::new(token));
         let refresh = refresh_until.map(|_| self.secret(grant.platform, "refresh_token", now));
         let mut inner = lock(&self.inner);
         inner.secrets.push(SecretRecord { kind: "access_token", value: Arc::clone(&access), grant, at: now });
@@ -482,10 +481,18 @@ mod tests {
 
     #[test]
     fn only_loopback_redirects_are_registered() {
-        for good in ["http://127.0.0.1:80/cb", "http://localhost:3000/x?y=1", "http://[::1]/", "https://app.localhost/cb"] {
+        for good in
+            ["http://127.0.0.1:80/cb", "http://localhost:3000/x?y=1", "http://[::1]/", "https://app.localhost/cb"]
+        {
             assert!(is_registered_redirect(good), "{good}");
         }
-        for bad in ["https://example.com/cb", "http://127.0.0.1.example.com/", "ftp://localhost/", "//localhost/", "http://localhost/#f"] {
+        for bad in [
+            "https://example.com/cb",
+            "http://127.0.0.1.example.com/",
+            "ftp://localhost/",
+            "//localhost/",
+            "http://localhost/#f",
+        ] {
             assert!(!is_registered_redirect(bad), "{bad}");
         }
     }

@@ -327,7 +327,9 @@ fn particulars(out: &mut String, details: &Value) {
         }
         out.push_str("</div>");
     }
-    for (name, label) in [("quoted", "quotes"), ("reposted", "reposts"), ("reshared", "reshares"), ("replaces", "replaces")] {
+    for (name, label) in
+        [("quoted", "quotes"), ("reposted", "reposts"), ("reshared", "reshares"), ("replaces", "replaces")]
+    {
         if let Some(id) = details[name].as_str() {
             let _ = write!(out, "<div class=\"box small\">{label} {}</div>", escape(id));
         }

@@ -203,13 +203,7 @@ async fn network(world: &Arc<World>, platform: Platform, request: Request<Body>)
     })
 }
 
-async fn serve(
-    world: &Arc<World>,
-    platform: Platform,
-    route: Route,
-    parts: Arc<Parts>,
-    payload: Payload,
-) -> Answer {
+async fn serve(world: &Arc<World>, platform: Platform, route: Route, parts: Arc<Parts>, payload: Payload) -> Answer {
     let base = world.base(&parts);
     match (route, payload) {
         (Route::X(route), Payload::Bytes(body)) => x::serve(world, route, Input { parts, body, base }).await,
@@ -223,13 +217,7 @@ async fn serve(
     }
 }
 
-fn take_fault(
-    world: &World,
-    platform: Platform,
-    operation: &'static str,
-    when: When,
-    parts: &Parts,
-) -> Option<Fault> {
+fn take_fault(world: &World, platform: Platform, operation: &'static str, when: When, parts: &Parts) -> Option<Fault> {
     if !world.faults.any() {
         return None;
     }
@@ -245,11 +233,7 @@ fn drop_connection(reset: &ResetSwitch) -> Dropped {
 }
 
 /// An answer as a fault describes it.
-fn scripted(
-    status: u16,
-    body: &serde_json::Value,
-    headers: &std::collections::BTreeMap<String, String>,
-) -> Answer {
+fn scripted(status: u16, body: &serde_json::Value, headers: &std::collections::BTreeMap<String, String>) -> Answer {
     let mut reply = match body {
         serde_json::Value::Null => answer::empty(status),
         serde_json::Value::String(text) => {

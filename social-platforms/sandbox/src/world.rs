@@ -129,7 +129,8 @@ impl World {
     }
 
     pub(crate) fn add_persona(&self, platform: Platform, name: &str, fields: &Pairs) -> Result<Persona, String> {
-        let valid = !name.is_empty() && name.len() <= 15 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+        let valid =
+            !name.is_empty() && name.len() <= 15 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
         if !valid {
             return Err("a persona's name has 1 to 15 letters, digits or underscores".to_owned());
         }

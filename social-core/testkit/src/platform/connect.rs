@@ -28,7 +28,8 @@ pub async fn an_authorization_address_is_complete<H: Harness>() {
     for preset in &facts.presets {
         let state = OAuthState::new("a-state-of-some-length-0123456789").expect("a usable state");
         let request = AuthorizeRequest::new(callback.clone(), state).preset(Some(preset.name.clone()));
-        let answer = platform.connect().authorize(world.social.call_context(), &request).await.expect("an authorization");
+        let answer =
+            platform.connect().authorize(world.social.call_context(), &request).await.expect("an authorization");
         let pairs: std::collections::HashMap<_, _> = answer.url.query_pairs().into_owned().collect();
         assert_eq!(pairs.get("response_type").map(String::as_str), Some("code"));
         assert_eq!(pairs.get("state").map(String::as_str), Some("a-state-of-some-length-0123456789"));
@@ -37,7 +38,11 @@ pub async fn an_authorization_address_is_complete<H: Harness>() {
         assert_eq!(scopes, preset.scopes);
         assert_eq!(answer.pending.requested_scopes, preset.scopes);
         let with_challenge = pairs.contains_key("code_challenge");
-        assert_eq!(with_challenge, facts.pkce == Pkce::S256, "a challenge is sent where the network checks it, and nowhere else");
+        assert_eq!(
+            with_challenge,
+            facts.pkce == Pkce::S256,
+            "a challenge is sent where the network checks it, and nowhere else"
+        );
         if with_challenge {
             assert_eq!(pairs.get("code_challenge_method").map(String::as_str), Some("S256"));
             assert!(answer.pending.verifier.as_ref().is_some_and(|verifier| verifier.expose().len() >= 43));
@@ -45,8 +50,13 @@ pub async fn an_authorization_address_is_complete<H: Harness>() {
         }
         assert!(!answer.url.as_str().contains("secret"), "the client's secret has no place in an address");
     }
-    let request = AuthorizeRequest::new(callback, OAuthState::new("s".repeat(43)).expect("a usable state")).preset(Some("no-such-preset".into()));
-    let refused = platform.connect().authorize(world.social.call_context(), &request).await.expect_err("an unknown preset is refused");
+    let request = AuthorizeRequest::new(callback, OAuthState::new("s".repeat(43)).expect("a usable state"))
+        .preset(Some("no-such-preset".into()));
+    let refused = platform
+        .connect()
+        .authorize(world.social.call_context(), &request)
+        .await
+        .expect_err("an unknown preset is refused");
     assert_eq!(refused.kind(), ErrorKind::Invalid);
 }
 
@@ -136,8 +146,13 @@ pub async fn a_revoked_grant_is_gone_and_revoking_again_is_fine<H: Harness>() {
     let platform = world.net.platform();
     if platform.descriptor().oauth.revoke_url.is_some() {
         assert!(outcome.revoked);
-        platform.connect().revoke(world.social.call_context(), &tokens).await.expect("a grant that is gone already is a success");
-        let refused = platform.connect().accounts(world.social.call_context(), &tokens).await.expect_err("the token is dead");
+        platform
+            .connect()
+            .revoke(world.social.call_context(), &tokens)
+            .await
+            .expect("a grant that is gone already is a success");
+        let refused =
+            platform.connect().accounts(world.social.call_context(), &tokens).await.expect_err("the token is dead");
         assert_eq!(refused.kind(), ErrorKind::Reconnect);
     }
     assert!(world.memory.get(connection).await.expect("memory does not fail").is_none());

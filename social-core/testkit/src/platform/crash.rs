@@ -8,7 +8,11 @@ fn lost_reply(skip: u64, instead: Instead) -> Disturbance {
     Disturbance { calls: Calls::Visible, effect: true, instead, skip, times: Some(1) }
 }
 
-async fn run<H: Harness>(shape: &Shape, crash: Option<usize>, lost: Option<Disturbance>) -> (World<H>, Delivery, usize) {
+async fn run<H: Harness>(
+    shape: &Shape,
+    crash: Option<usize>,
+    lost: Option<Disturbance>,
+) -> (World<H>, Delivery, usize) {
     let world = World::<H>::start().await;
     if let Some(disturbance) = lost {
         world.net.arm(disturbance);
@@ -55,7 +59,13 @@ pub async fn a_lost_reply_publishes_once<H: Harness>() {
             }
             // A success without its particulars is a success whose id may stay unknown, never a second post.
             let (world, delivery, _) = run::<H>(&shape, None, Some(lost_reply(skip, Instead::Emptied))).await;
-            assert_eq!(world.net.visible().len(), shape.visible, "{}: an emptied success, ended as {:?}", shape.name, delivery.phase);
+            assert_eq!(
+                world.net.visible().len(),
+                shape.visible,
+                "{}: an emptied success, ended as {:?}",
+                shape.name,
+                delivery.phase
+            );
             assert!(matches!(delivery.phase, Phase::Published { .. }), "{}: {:?}", shape.name, delivery.phase);
         }
     }
@@ -67,7 +77,12 @@ pub async fn a_crash_after_a_lost_reply_publishes_once<H: Harness>() {
         let (_, _, stages) = run::<H>(&shape, None, Some(lost_reply(0, Instead::Cut))).await;
         for stage in 0..stages {
             let (world, delivery, _) = run::<H>(&shape, Some(stage), Some(lost_reply(0, Instead::Cut))).await;
-            assert_published_once(&world, &shape, &delivery, &format!("lost its reply and died at stage {stage} of {stages}"));
+            assert_published_once(
+                &world,
+                &shape,
+                &delivery,
+                &format!("lost its reply and died at stage {stage} of {stages}"),
+            );
         }
     }
 }

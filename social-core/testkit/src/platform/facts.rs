@@ -21,16 +21,27 @@ pub async fn the_descriptor_is_well_formed<H: Harness>() {
     let facts = platform.descriptor();
     assert!(!facts.name.is_empty() && !facts.api_version.is_empty());
     assert!(facts.docs.starts_with("https://"), "where is the documentation?");
-    assert!(format!("{}T00:00:00Z", facts.checked_on).parse::<Timestamp>().is_ok(), "checked_on is a date, not {:?}", facts.checked_on);
+    assert!(
+        format!("{}T00:00:00Z", facts.checked_on).parse::<Timestamp>().is_ok(),
+        "checked_on is a date, not {:?}",
+        facts.checked_on
+    );
     assert!(facts.text.max > 0 && facts.text.max_thread_parts >= 1);
     assert_eq!(facts.abilities.thread, facts.text.max_thread_parts > 1, "thread ability and rule must agree");
-    assert_eq!(facts.abilities.first_comment, facts.text.first_comment_max.is_some(), "first comment ability and rule must agree");
+    assert_eq!(
+        facts.abilities.first_comment,
+        facts.text.first_comment_max.is_some(),
+        "first comment ability and rule must agree"
+    );
     assert_eq!(facts.abilities.post_analytics || facts.abilities.account_analytics, platform.analytics().is_some());
     assert!(!facts.oauth.presets.is_empty(), "at least one scope preset");
     for preset in &facts.oauth.presets {
         assert!(!preset.name.is_empty() && !preset.purpose.is_empty() && !preset.scopes.is_empty(), "{preset:?}");
     }
-    for url in [Some(&facts.oauth.authorize_url), Some(&facts.oauth.token_url), facts.oauth.revoke_url.as_ref()].into_iter().flatten() {
+    for url in [Some(&facts.oauth.authorize_url), Some(&facts.oauth.token_url), facts.oauth.revoke_url.as_ref()]
+        .into_iter()
+        .flatten()
+    {
         assert!(url.parse::<url::Url>().is_ok(), "{url}");
     }
     if facts.tokens.refresh == RefreshStyle::Rotating {
@@ -71,7 +82,10 @@ pub async fn text_limits_hold_on_both_sides<H: Harness>() {
         assert!(violation.actual > violation.limit && violation.unit.is_some() && !violation.advice.is_empty());
     }
     // The network agrees about the longest text.
-    let longest = crate::world::Shape::one("the longest text", Draft::text("é".repeat(limit.limit / text::count(limit.unit, "é").max(1))));
+    let longest = crate::world::Shape::one(
+        "the longest text",
+        Draft::text("é".repeat(limit.limit / text::count(limit.unit, "é").max(1))),
+    );
     let delivery = world.publish(&longest).await;
     crate::world::assert_published_once(&world, &longest, &delivery, "at the limit");
     assert!(world.net.visible()[0].text.chars().filter(|c| *c == 'é').count() >= 1, "the text arrived");
@@ -102,11 +116,17 @@ pub async fn media_counts_hold_on_both_sides<H: Harness>() {
         Attachment { media: MediaRef::Stored(StoredMedia { id: MediaId::new(), facts }), alt_text: None, title }
     };
     for rule in &rules.kinds {
-        let draft = |count: usize| Draft { media: vec![file(rule.kind, &rule.mime[0]); count], ..Draft::text("files") };
+        let draft = |count: usize| {
+            (0..count).fold(Draft::text("files"), |draft, _| draft.attach(file(rule.kind, &rule.mime[0])))
+        };
         let found = errors(&world, &account, &draft(rule.max_count));
         assert!(found.is_empty(), "{} x {:?}: {found:?}", rule.max_count, rule.kind);
         let found = errors(&world, &account, &draft(rule.max_count + 1));
-        assert!(found.iter().any(|v| v.code == "media_too_many" && v.limit == Some(rule.max_count as u64)), "{:?}: {found:?}", rule.kind);
+        assert!(
+            found.iter().any(|v| v.code == "media_too_many" && v.limit == Some(rule.max_count as u64)),
+            "{:?}: {found:?}",
+            rule.kind
+        );
         if let Some(max_bytes) = rule.max_bytes {
             let mut large = draft(1);
             if let MediaRef::Stored(stored) = &mut large.media[0].media {
@@ -119,8 +139,9 @@ pub async fn media_counts_hold_on_both_sides<H: Harness>() {
     if let [first, second, ..] = &rules.kinds[..]
         && !rules.mixing
     {
-        let media = vec![file(first.kind, &first.mime[0]), file(second.kind, &second.mime[0])];
-        let found = errors(&world, &account, &Draft { media, ..Draft::text("mixed") });
+        let mixed =
+            Draft::text("mixed").attach(file(first.kind, &first.mime[0])).attach(file(second.kind, &second.mime[0]));
+        let found = errors(&world, &account, &mixed);
         assert!(found.iter().any(|violation| violation.code == "media_mixed"), "{found:?}");
     }
     assert!(world.memory.depth().await.expect("memory does not fail").is_empty(), "validating schedules nothing");

@@ -29,8 +29,16 @@ pub async fn every_shape_is_published_once<H: Harness>() {
             let parts: Vec<_> = delivery.parts.iter().filter_map(|part| part.id.clone()).collect();
             assert_eq!(parts.len(), shape.visible, "{}: every part is known", shape.name);
         }
-        let logs = world.memory.logs(world.user, &Default::default(), &Default::default()).await.expect("memory does not fail").items;
-        assert!(logs.iter().any(|row| row.event == "committing") && logs.iter().any(|row| row.event == "published"), "{logs:?}");
+        let logs = world
+            .memory
+            .logs(world.user, &Default::default(), &Default::default())
+            .await
+            .expect("memory does not fail")
+            .items;
+        assert!(
+            logs.iter().any(|row| row.event == "committing") && logs.iter().any(|row| row.event == "published"),
+            "{logs:?}"
+        );
     }
 }
 
@@ -50,8 +58,23 @@ pub async fn preparing_and_asking_make_nothing_visible<H: Harness>() {
         let (mut from, mut seen) = (None, vec![None]);
         let ready = 'prepared: {
             for _ in 0..200 {
-                let cx = PublishContext::new(&call, post.deliveries[0].id, &account, &tokens, &draft, &[], call.now(), &taken, &*library);
-                match platform.publish().prepare(&cx, from.clone()).await.unwrap_or_else(|e| panic!("{}: {e:?}", shape.name)) {
+                let cx = PublishContext::new(
+                    &call,
+                    post.deliveries[0].id,
+                    &account,
+                    &tokens,
+                    &draft,
+                    &[],
+                    call.now(),
+                    &taken,
+                    &*library,
+                );
+                match platform
+                    .publish()
+                    .prepare(&cx, from.clone())
+                    .await
+                    .unwrap_or_else(|e| panic!("{}: {e:?}", shape.name))
+                {
                     Prepared::Again(at) => from = Some(at),
                     Prepared::Wait { at, poll_after } => {
                         world.pass(poll_after);
@@ -66,20 +89,56 @@ pub async fn preparing_and_asking_make_nothing_visible<H: Harness>() {
         // Again from every checkpoint that was ever written, the last one included.
         seen.push(Some(ready.clone()));
         for at in seen {
-            let cx = PublishContext::new(&call, post.deliveries[0].id, &account, &tokens, &draft, &[], call.now(), &taken, &*library);
+            let cx = PublishContext::new(
+                &call,
+                post.deliveries[0].id,
+                &account,
+                &tokens,
+                &draft,
+                &[],
+                call.now(),
+                &taken,
+                &*library,
+            );
             let again = platform.publish().prepare(&cx, at.clone()).await;
             assert!(again.is_ok(), "{} from {at:?}: {again:?}", shape.name);
         }
         assert!(world.net.visible().is_empty(), "{}: preparing must stay invisible", shape.name);
 
         let attempted_at = call.now();
-        let cx = PublishContext::new(&call, post.deliveries[0].id, &account, &tokens, &draft, &[], attempted_at, &taken, &*library);
-        let committed = platform.publish().commit(&cx, ready.clone()).await.unwrap_or_else(|e| panic!("{}: {e:?}", shape.name));
-        assert_eq!(world.net.visible().len(), 1, "{}: a commit is one visible thing, it answered {committed:?}", shape.name);
+        let cx = PublishContext::new(
+            &call,
+            post.deliveries[0].id,
+            &account,
+            &tokens,
+            &draft,
+            &[],
+            attempted_at,
+            &taken,
+            &*library,
+        );
+        let committed =
+            platform.publish().commit(&cx, ready.clone()).await.unwrap_or_else(|e| panic!("{}: {e:?}", shape.name));
+        assert_eq!(
+            world.net.visible().len(),
+            1,
+            "{}: a commit is one visible thing, it answered {committed:?}",
+            shape.name
+        );
         world.pass(platform.descriptor().flow.reconcile_after());
         if !matches!(committed, Committed::Settling { .. }) {
             for _ in 0..2 {
-                let cx = PublishContext::new(&call, post.deliveries[0].id, &account, &tokens, &draft, &[], attempted_at, &taken, &*library);
+                let cx = PublishContext::new(
+                    &call,
+                    post.deliveries[0].id,
+                    &account,
+                    &tokens,
+                    &draft,
+                    &[],
+                    attempted_at,
+                    &taken,
+                    &*library,
+                );
                 let asked = platform.publish().reconcile(&cx, ready.clone()).await;
                 assert!(asked.is_ok(), "{}: {asked:?}", shape.name);
                 assert_eq!(world.net.visible().len(), 1, "{}: asking must not post again", shape.name);

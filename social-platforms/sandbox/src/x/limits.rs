@@ -95,7 +95,9 @@ impl Buckets {
         let (user, app) = amounts(settings, operation);
         let keys = [(operation, Owner::User(grant.persona)), (operation, Owner::App(grant.app))];
         let full = [user, app].iter().zip(keys).any(|(amount, key)| {
-            amount.is_some_and(|(limit, _)| self.0.get(&key).is_some_and(|window| now < window.ends && window.used >= limit))
+            amount.is_some_and(|(limit, _)| {
+                self.0.get(&key).is_some_and(|window| now < window.ends && window.used >= limit)
+            })
         });
         let mut level = |amount: Amount, key| {
             let (limit, seconds) = amount?;

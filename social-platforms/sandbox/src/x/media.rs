@@ -67,7 +67,13 @@ impl Category {
         match self {
             Self::Image => 5 * MB,
             Self::Gif => 15 * MB,
-            Self::Video => if premium { 16 * 1024 * MB } else { 512 * MB },
+            Self::Video => {
+                if premium {
+                    16 * 1024 * MB
+                } else {
+                    512 * MB
+                }
+            }
             Self::Subtitles => MB,
         }
     }
@@ -323,10 +329,7 @@ pub(super) fn initialize(world: &World, input: &Input, user: usize, now: i64) ->
     owners.extend(body.additional_owners.iter().filter_map(|id| id.parse::<u64>().ok()));
     let id = state.open(category, owners, total, now);
     let key = format!("{}_{id}", category.key_prefix());
-    answer::json(
-        200,
-        &json!({ "data": { "id": id.to_string(), "media_key": key, "expires_after_secs": SESSION_S } }),
-    )
+    answer::json(200, &json!({ "data": { "id": id.to_string(), "media_key": key, "expires_after_secs": SESSION_S } }))
 }
 
 /// Parts of a multipart or JSON body by name; `media` is decoded.

@@ -322,7 +322,13 @@ impl Route {
     fn is_write(&self) -> bool {
         !matches!(
             self,
-            Self::Me | Self::UserById(_) | Self::Post(_) | Self::Posts | Self::Timeline(_) | Self::Analytics | Self::Status
+            Self::Me
+                | Self::UserById(_)
+                | Self::Post(_)
+                | Self::Posts
+                | Self::Timeline(_)
+                | Self::Analytics
+                | Self::Status
         )
     }
 }

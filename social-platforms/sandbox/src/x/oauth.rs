@@ -27,7 +27,8 @@ pub(super) fn authorize(world: &Arc<World>, input: &Input) -> Answer {
 fn ask(query: &Pairs) -> Result<Ask, String> {
     let need = |name: &str| query.get(name).ok_or_else(|| format!("The parameter {name} is missing."));
     let client_id = need("client_id")?;
-    let app = Platform::X.apps().iter().position(|app| app.client_id == client_id).ok_or("The client_id is unknown.")?;
+    let app =
+        Platform::X.apps().iter().position(|app| app.client_id == client_id).ok_or("The client_id is unknown.")?;
     let redirect_uri = need("redirect_uri")?;
     if !is_registered_redirect(redirect_uri) {
         return Err("The redirect_uri is not registered; the sandbox registers loopback addresses only.".to_owned());
@@ -46,7 +47,8 @@ fn ask(query: &Pairs) -> Result<Ask, String> {
         "S256" | "plain" => return Err("The code_challenge is malformed.".to_owned()),
         _ => return Err("The code_challenge_method must be S256 or plain.".to_owned()),
     };
-    let scopes = ScopeSet::parse(Platform::X, need("scope")?).map_err(|scope| format!("The scope {scope} is unknown."))?;
+    let scopes =
+        ScopeSet::parse(Platform::X, need("scope")?).map_err(|scope| format!("The scope {scope} is unknown."))?;
     if scopes.is_empty() {
         return Err("The scope is empty.".to_owned());
     }
@@ -121,7 +123,9 @@ fn exchange(world: &Arc<World>, form: &Pairs, app: usize) -> Answer {
     let [code, redirect_uri, verifier] = values;
     let bad = || invalid("Value passed for the authorization code was invalid.");
     let now = world.now();
-    let Some(code) = world.tokens.take_code(code).filter(|code| code.grant.platform == Platform::X) else { return bad() };
+    let Some(code) = world.tokens.take_code(code).filter(|code| code.grant.platform == Platform::X) else {
+        return bad();
+    };
     let fits = !code.used
         && now < code.expires_at
         && code.grant.app == app
@@ -136,7 +140,9 @@ fn exchange(world: &Arc<World>, form: &Pairs, app: usize) -> Answer {
 }
 
 fn refresh(world: &Arc<World>, form: &Pairs, app: usize) -> Answer {
-    let Some(token) = form.get("refresh_token").filter(|token| !token.is_empty()) else { return missing("refresh_token") };
+    let Some(token) = form.get("refresh_token").filter(|token| !token.is_empty()) else {
+        return missing("refresh_token");
+    };
     let now = world.now();
     match world.tokens.rotate(token, app, now) {
         Some(old) if old.grant.platform == Platform::X => give(world, now, old.grant, &old.family),

@@ -219,7 +219,8 @@ const NOT_IN_CONVERSATION: &str = "Reply to this conversation is not allowed bec
                                    otherwise engaged by the author of the post you are replying to.";
 const NO_QUOTE: &str = "Quoting this post is not allowed because you have not been mentioned or are not part of the \
                         conversation thread of the post you are quoting.";
-const EXCLUSIVE: &str = "You can only provide one of poll or quote_tweet_id or direct_message_deep_link or media or card_uri.";
+const EXCLUSIVE: &str =
+    "You can only provide one of poll or quote_tweet_id or direct_message_deep_link or media or card_uri.";
 
 pub(super) fn create(world: &World, input: &Input, user: usize, now: i64) -> Answer {
     match try_create(world, input, user, now) {
@@ -394,8 +395,9 @@ impl State {
     fn editable(&self, body: &Body, user: usize, premium: bool, now: i64) -> Result<Option<u64>, Answer> {
         let Some(edit) = &body.edit_options else { return Ok(None) };
         let id = &edit.previous_post_id;
-        let invalid =
-            |why: &str| errors::invalid("edit_options.previous_post_id", id, &format!("The post cannot be edited: {why}."));
+        let invalid = |why: &str| {
+            errors::invalid("edit_options.previous_post_id", id, &format!("The post cannot be edited: {why}."))
+        };
         if !premium {
             return Err(errors::forbidden("Your account is not permitted to access this feature"));
         }
@@ -441,7 +443,8 @@ pub(super) fn repost(world: &World, input: &Input, id: &str, user: usize, now: i
     }
     let Some(original) = state.alive(&body.tweet_id) else { return errors::not_found("tweet", &body.tweet_id) };
     let done = answer::json(200, &json!({ "data": { "retweeted": true } }));
-    let again = |number: &u64| state.posts.get(number).is_some_and(|post| post.repost_of == Some(original) && !post.deleted);
+    let again =
+        |number: &u64| state.posts.get(number).is_some_and(|post| post.repost_of == Some(original) && !post.deleted);
     if state.timelines[user].iter().any(again) {
         return done;
     }

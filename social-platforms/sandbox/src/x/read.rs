@@ -249,15 +249,11 @@ impl<'a> View<'a> {
         if self.wants("entities") && !rendered.links.is_empty() {
             put("entities", json!({ "urls": rendered.links.iter().map(entity).collect::<Vec<_>>() }));
         }
-        let wants_attachments = self.wants("attachments")
-            || self.expands("attachments.media_keys")
-            || self.expands("attachments.poll_ids");
+        let wants_attachments =
+            self.wants("attachments") || self.expands("attachments.media_keys") || self.expands("attachments.poll_ids");
         if wants_attachments && !post.media.is_empty() {
-            let keys: Vec<String> = post
-                .media
-                .iter()
-                .filter_map(|id| self.state.media.get(id).map(|media| media.key(*id)))
-                .collect();
+            let keys: Vec<String> =
+                post.media.iter().filter_map(|id| self.state.media.get(id).map(|media| media.key(*id))).collect();
             put("attachments", json!({ "media_keys": keys }));
         } else if wants_attachments && post.poll.is_some() {
             put("attachments", json!({ "poll_ids": [(id + 1).to_string()] }));
@@ -456,7 +452,8 @@ pub(super) fn many(world: &World, input: &Input, asking: usize, now: i64) -> Ans
     let query = input.query();
     let ids = query.list("ids");
     if ids.is_empty() || ids.len() > 100 {
-        let message = format!("The number of values in the `ids` query parameter list [{}] is not between 1 and 100", ids.len());
+        let message =
+            format!("The number of values in the `ids` query parameter list [{}] is not between 1 and 100", ids.len());
         return errors::invalid("ids", query.get("ids").unwrap_or_default(), &message);
     }
     let state = lock(&world.x);
@@ -475,7 +472,8 @@ fn instant(query: &Pairs, name: &str) -> Result<Option<i64>, Answer> {
     let Some(text) = query.get(name) else { return Ok(None) };
     let valid = text.ends_with('Z').then(|| text.parse::<Timestamp>().ok()).flatten();
     valid.map(|at| Some(at.as_microsecond())).ok_or_else(|| {
-        let message = format!("Invalid '{name}':'{text}'. The timestamp must be in RFC 3339 format, YYYY-MM-DDTHH:mm:ssZ.");
+        let message =
+            format!("Invalid '{name}':'{text}'. The timestamp must be in RFC 3339 format, YYYY-MM-DDTHH:mm:ssZ.");
         errors::invalid(name, text, &message)
     })
 }
@@ -572,7 +570,11 @@ pub(super) fn analytics(world: &World, input: &Input, asking: usize, now: i64) -
     let query = input.query();
     let ids = query.list("ids");
     if ids.is_empty() || ids.len() > 100 {
-        return errors::invalid("ids", query.get("ids").unwrap_or_default(), "The `ids` query parameter must have 1 to 100 values");
+        return errors::invalid(
+            "ids",
+            query.get("ids").unwrap_or_default(),
+            "The `ids` query parameter must have 1 to 100 values",
+        );
     }
     let start = match instant(&query, "start_time") {
         Ok(Some(start)) => start,

@@ -175,7 +175,10 @@ fn host_length(text: &str, with_scheme: bool) -> Option<usize> {
         if count > 0 {
             if is_tld(label) {
                 best = Some(from + label.len());
-            } else if ascii < label.len() && label[ascii..].starts_with(|next: char| !next.is_ascii()) && is_tld(&label[..ascii]) {
+            } else if ascii < label.len()
+                && label[ascii..].starts_with(|next: char| !next.is_ascii())
+                && is_tld(&label[..ascii])
+            {
                 best = Some(from + ascii);
             }
         }

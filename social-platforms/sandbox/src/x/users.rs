@@ -29,7 +29,12 @@ pub(super) fn initial(_seed: u64) -> Vec<User> {
     };
     vec![
         special(User::new("ada", "Ada Lovelace", "None"), false, false, "an ordinary account"),
-        special(User::new("grace", "Grace Hopper", "Premium"), false, false, "Premium: 25,000 characters, long video, edits"),
+        special(
+            User::new("grace", "Grace Hopper", "Premium"),
+            false,
+            false,
+            "Premium: 25,000 characters, long video, edits",
+        ),
         special(User::new("linus", "Linus T.", "None"), true, false, "protected: only he sees his posts"),
         special(User::new("katherine", "Katherine Johnson", "PremiumPlus"), false, false, "Premium+"),
         special(User::new("mallory", "Mallory", "None"), false, true, "suspended: may log in but not write"),
