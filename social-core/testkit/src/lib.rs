@@ -1,6 +1,7 @@
-//! What tests of this project share: a clock that stands still, ready-made data, planted secrets, and the suite that every store passes.
+//! What tests of this project share: a clock that stands still, ready-made data, planted secrets, a world with dying workers and lying
+//! networks, and the suites that every store and every platform passes.
 //!
-//! A store is judged by one line in its tests; see [`store_suite!`].
+//! A store is judged by one line in its tests, see [`store_suite!`]; an adapter by another, see [`platform_suite!`].
 
 #![allow(
     clippy::unwrap_used,
@@ -10,6 +11,11 @@
 )]
 
 pub mod clock;
+pub mod fake;
 pub mod fixtures;
+pub mod platform;
+pub mod probe;
+pub mod sandboxed;
 pub mod secrets;
 pub mod store;
+pub mod world;
