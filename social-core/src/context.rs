@@ -1,6 +1,9 @@
 //! What an adapter is given for a call. Everything that it may use is in here; it has no other way to the world.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use jiff::Timestamp;
 use url::Url;
@@ -14,6 +17,7 @@ use crate::{
     library::MediaLibrary,
     media::MediaSource,
     phase::RemotePost,
+    rate::{Observation, RateScope},
     secret::AccessToken,
     time::{Chance, Clock},
 };
@@ -77,8 +81,20 @@ pub struct PublishContext<'a> {
     pub attempted_at: Timestamp,
     /// Ids on the network that other deliveries of ours already claim: reconciling must not adopt them.
     pub taken: &'a HashSet<String>,
-    pub(crate) media: &'a dyn MediaLibrary,
-    pub(crate) visible: Http,
+    media: &'a dyn MediaLibrary,
+    visible: Http,
+    seen: Mutex<Vec<RateSeen>>,
+}
+
+/// What a network said about one of its limits in an answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RateSeen {
+    /// The operation that the limit is about, as in the descriptor's rules.
+    pub operation: String,
+    /// Whom it counts for.
+    pub scope: RateScope,
+    /// What it said.
+    pub observation: Observation,
 }
 
 impl<'a> PublishContext<'a> {
@@ -97,7 +113,33 @@ impl<'a> PublishContext<'a> {
         media: &'a dyn MediaLibrary,
     ) -> Self {
         let visible = call.http().commit_lane();
-        Self { call, delivery, account, tokens, draft, parts, attempted_at, taken, media, visible }
+        Self {
+            call,
+            delivery,
+            account,
+            tokens,
+            draft,
+            parts,
+            attempted_at,
+            taken,
+            media,
+            visible,
+            seen: Mutex::default(),
+        }
+    }
+
+    /// Notes what an answer said about a limit, for the rate ledger; `None` is ignored.
+    pub fn observe(&self, operation: &str, scope: RateScope, observation: Option<Observation>) {
+        if let Some(observation) = observation {
+            let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+            seen.push(RateSeen { operation: operation.to_owned(), scope, observation });
+        }
+    }
+
+    /// Takes what was noted.
+    #[must_use]
+    pub fn take_observed(&self) -> Vec<RateSeen> {
+        std::mem::take(&mut *self.seen.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Sends reads and invisible preparation.
@@ -138,7 +180,9 @@ impl<'a> PublishContext<'a> {
     /// `Config` if this installation has no public address.
     pub fn public_url(&self, media: &StoredMedia) -> Result<Url, Error> {
         self.media.public_url(media.id).ok_or_else(|| {
-            Error::new(ErrorKind::Config, "media.public_url").message("this installation has no public address for media").effect_none()
+            Error::new(ErrorKind::Config, "media.public_url")
+                .message("this installation has no public address for media")
+                .effect_none()
         })
     }
 }

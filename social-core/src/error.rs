@@ -5,6 +5,12 @@ use std::{borrow::Cow, fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
+use crate::{
+    rate::RateScope,
+    validate::Violation,
+    vault::{KeyRingError, VaultError},
+};
+
 /// What happened, in the words that callers branch on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -175,6 +181,10 @@ struct Inner {
     advice: Option<Cow<'static, str>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     provider: Option<ProviderError>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    scope: Option<RateScope>,
+    #[serde(skip)]
+    violations: Vec<Violation>,
     #[serde(skip)]
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
@@ -192,7 +202,9 @@ impl Error {
         use ErrorKind as K;
         let (retry, actor) = match kind {
             K::Config => (Retry::Never, Actor::Operator),
-            K::Invalid | K::Rejected | K::Duplicate | K::Permission | K::NotFound | K::Unsupported => (Retry::Never, Actor::User),
+            K::Invalid | K::Rejected | K::Duplicate | K::Permission | K::NotFound | K::Unsupported => {
+                (Retry::Never, Actor::User)
+            }
             K::Reconnect => (Retry::AfterReconnect, Actor::User),
             K::RateLimited | K::Quota => (Retry::After(Duration::from_secs(60)), Actor::Nobody),
             K::Billing => (Retry::After(Duration::from_secs(900)), Actor::Operator),
@@ -210,6 +222,8 @@ impl Error {
             message: None,
             advice: None,
             provider: None,
+            scope: None,
+            violations: Vec::new(),
             source: None,
         }))
     }
@@ -234,7 +248,10 @@ impl Error {
 
     /// Shorthand for a failure of a store.
     #[must_use]
-    pub fn storage(operation: impl Into<Operation>, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+    pub fn storage(
+        operation: impl Into<Operation>,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
         Self::new(ErrorKind::Storage, operation).message("the database did not do what was asked").source(source)
     }
 
@@ -293,6 +310,20 @@ impl Error {
         self
     }
 
+    /// Says whose limit it is, where the network tells.
+    #[must_use]
+    pub fn limit_scope(mut self, scope: RateScope) -> Self {
+        self.0.scope = Some(scope);
+        self
+    }
+
+    /// Adds what is wrong with a draft, one by one.
+    #[must_use]
+    pub fn violations(mut self, violations: Vec<Violation>) -> Self {
+        self.0.violations = violations;
+        self
+    }
+
     /// Adds the technical cause. It is shown by `Debug` and the error chain, never serialised.
     #[must_use]
     pub fn source(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
@@ -336,6 +367,18 @@ impl Error {
         self.0.provider.as_ref()
     }
 
+    /// Whose limit it is, where the network tells. A bill and a faulty set-up concern the whole app.
+    #[must_use]
+    pub fn scope(&self) -> Option<RateScope> {
+        self.0.scope.or(matches!(self.0.kind, ErrorKind::Billing | ErrorKind::Config).then_some(RateScope::App))
+    }
+
+    /// What is wrong with a draft, one by one; empty unless a draft was refused.
+    #[must_use]
+    pub fn violated(&self) -> &[Violation] {
+        &self.0.violations
+    }
+
     /// The technical sentence, if there is one.
     #[must_use]
     pub fn detail(&self) -> Option<&str> {
@@ -350,9 +393,13 @@ impl Error {
             K::Config => "The installation is not set up correctly for this network. Please tell whoever runs it.",
             K::Invalid => "Something in this post is not accepted. Please change it and try again.",
             K::Rejected => "The network refused this post. Please look at what it said and change the post.",
-            K::Duplicate => "The network already has a post with this content. Change the text if you want to post again.",
+            K::Duplicate => {
+                "The network already has a post with this content. Change the text if you want to post again."
+            }
             K::Reconnect => "The network no longer accepts this connection. Please connect the account again.",
-            K::Permission => "This account may not do that. Connect it again and allow what is asked, or ask its administrator.",
+            K::Permission => {
+                "This account may not do that. Connect it again and allow what is asked, or ask its administrator."
+            }
             K::RateLimited => "The network asks for a pause. The post goes out by itself afterwards.",
             K::Quota => "A limit of the network is used up for now. The post goes out by itself when it is free again.",
             K::Billing => "The network wants its bill paid by whoever runs this installation. Posts wait until then.",
@@ -361,8 +408,26 @@ impl Error {
             K::NotFound => "This is not there any more.",
             K::Unsupported => "This network cannot do that.",
             K::Storage => "Our own storage has a problem. Please tell whoever runs this installation.",
-            K::Unexpected => "The network gave an answer that we do not understand. Please check on the network itself.",
+            K::Unexpected => {
+                "The network gave an answer that we do not understand. Please check on the network itself."
+            }
         })
+    }
+}
+
+impl From<VaultError> for Error {
+    fn from(error: VaultError) -> Self {
+        Self::new(ErrorKind::Config, "vault")
+            .message(error.to_string())
+            .advice("Stored tokens cannot be opened. Whoever runs this installation has to look at its master keys.")
+            .source(error)
+            .effect_none()
+    }
+}
+
+impl From<KeyRingError> for Error {
+    fn from(error: KeyRingError) -> Self {
+        Self::new(ErrorKind::Config, "keys").message(error.to_string()).source(error).effect_none()
     }
 }
 

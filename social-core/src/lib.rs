@@ -8,8 +8,8 @@ pub mod context;
 pub mod crypto;
 pub mod descriptor;
 pub mod draft;
-// pub mod driver;
-// pub mod engine;
+pub mod driver;
+pub mod engine;
 pub mod error;
 pub mod http;
 pub mod id;
@@ -21,9 +21,9 @@ pub mod oauth;
 pub mod phase;
 pub mod platform;
 pub mod rate;
-// pub mod retry;
+pub mod retry;
 pub mod secret;
-// pub mod social;
+pub mod social;
 pub mod store;
 pub mod text;
 pub mod time;
@@ -38,11 +38,11 @@ pub use error::{Actor, Effect, Error, ErrorKind, Operation, ProviderError, Retry
 pub use id::{AccountId, ConnectionId, DeliveryId, LogId, MediaId, PlatformId, PostId, RemotePostId, UserId};
 pub use phase::{Checkpoint, Event, IllegalTransition, Phase, PhaseName, RemotePost};
 pub use platform::{
-    Analytics, Authorization, AuthorizeRequest, Committed, Connect, Deleted, PendingAuthorization, Platform, Prepared, Publish,
-    Reconciled, Settled,
+    Analytics, Authorization, AuthorizeRequest, Committed, Connect, Deleted, PendingAuthorization, Platform, Prepared,
+    Publish, Reconciled, Settled,
 };
 pub use secret::{AccessToken, AuthCode, ClientSecret, PkceVerifier, RefreshToken};
-// pub use social::{Scheduler, Social};
+pub use social::{Scheduler, Social};
 pub use store::{JobStore, Store, TokenStore};
 pub use time::{Clock, SystemClock};
 pub use validate::{Severity, Violation};

@@ -99,7 +99,10 @@ impl DirectoryLibrary {
     pub fn open(folder: impl Into<PathBuf>) -> Result<Self, Error> {
         let folder = folder.into();
         std::fs::create_dir_all(&folder).map_err(|e| {
-            Error::new(ErrorKind::Config, "media.folder").message("the media folder cannot be made").source(e).effect_none()
+            Error::new(ErrorKind::Config, "media.folder")
+                .message("the media folder cannot be made")
+                .source(e)
+                .effect_none()
         })?;
         Ok(Self { folder })
     }

@@ -20,7 +20,10 @@ impl Checkpoint {
     /// Writes a record.
     #[must_use]
     pub fn write(version: u16, record: &impl Serialize) -> Self {
-        #[expect(clippy::expect_used, reason = "checkpoints are plain structs with string keys, which always serialise")]
+        #[expect(
+            clippy::expect_used,
+            reason = "checkpoints are plain structs with string keys, which always serialise"
+        )]
         Self { v: version, s: serde_json::to_value(record).expect("checkpoints are plain data") }
     }
 
@@ -210,7 +213,12 @@ impl PhaseName {
     pub const fn can_cancel(self) -> bool {
         matches!(
             self,
-            Self::Scheduled | Self::Preparing | Self::Ready | Self::Retrying | Self::AwaitingReconnect | Self::AwaitingLimit
+            Self::Scheduled
+                | Self::Preparing
+                | Self::Ready
+                | Self::Retrying
+                | Self::AwaitingReconnect
+                | Self::AwaitingLimit
         )
     }
 
@@ -256,6 +264,8 @@ pub enum Event {
     ConnectionLost,
     /// Failed for good.
     FailedForGood,
+    /// The network was asked and cannot tell yet; this is what was seen so far.
+    StillUnknown(Checkpoint),
     /// A complete read proves that the commit did not land.
     ProvenAbsent,
     /// Nobody can tell.
@@ -304,6 +314,7 @@ impl Event {
             Self::Limited => "awaiting_limit",
             Self::ConnectionLost => "awaiting_reconnect",
             Self::FailedForGood => "failed",
+            Self::StillUnknown(_) => "still_unknown",
             Self::ProvenAbsent => "proven_absent",
             Self::CannotTell => "unconfirmed",
             Self::CheckpointUnreadable => "checkpoint_unreadable",
@@ -385,7 +396,10 @@ impl Phase {
         Ok(match (self, event) {
             (Self::Scheduled, Event::Started) => Self::Preparing { at: None },
             (
-                Self::Preparing { at } | Self::Retrying { at } | Self::AwaitingReconnect { at } | Self::AwaitingLimit { at },
+                Self::Preparing { at }
+                | Self::Retrying { at }
+                | Self::AwaitingReconnect { at }
+                | Self::AwaitingLimit { at },
                 Event::Started,
             ) => Self::Preparing { at },
             // A worker that died between preparing and the permit: prepare is asked again and confirms.
@@ -402,6 +416,7 @@ impl Phase {
             (Self::Committing { .. }, Event::PartPublished(at)) => Self::Preparing { at: Some(at) },
             (Self::Committing { .. } | Self::Settling { .. }, Event::Accepted(at)) => Self::Settling { at },
             (Self::Committing { at }, Event::ReplyLost) => Self::Committing { at },
+            (Self::Committing { .. }, Event::StillUnknown(at)) => Self::Committing { at },
             (Self::Committing { at }, Event::ProvenAbsent) => Self::Ready { at },
             (Self::Committing { at } | Self::Settling { at }, Event::CannotTell) => Self::Unconfirmed { at: Some(at) },
 
@@ -411,11 +426,17 @@ impl Phase {
             (Self::Preparing { at }, Event::FailedForGood) => Self::Failed { at },
             (Self::Ready { at } | Self::Committing { at }, Event::FailedForNow) => Self::Retrying { at: Some(at) },
             (Self::Ready { at } | Self::Committing { at }, Event::Limited) => Self::AwaitingLimit { at: Some(at) },
-            (Self::Ready { at } | Self::Committing { at }, Event::ConnectionLost) => Self::AwaitingReconnect { at: Some(at) },
-            (Self::Ready { at } | Self::Committing { at } | Self::Settling { at }, Event::FailedForGood) => Self::Failed { at: Some(at) },
+            (Self::Ready { at } | Self::Committing { at }, Event::ConnectionLost) => {
+                Self::AwaitingReconnect { at: Some(at) }
+            }
+            (Self::Ready { at } | Self::Committing { at } | Self::Settling { at }, Event::FailedForGood) => {
+                Self::Failed { at: Some(at) }
+            }
 
             (Self::Preparing { .. } | Self::Ready { .. }, Event::CheckpointUnreadable) => Self::Preparing { at: None },
-            (Self::Committing { at } | Self::Settling { at }, Event::CheckpointUnreadable) => Self::Unconfirmed { at: Some(at) },
+            (Self::Committing { at } | Self::Settling { at }, Event::CheckpointUnreadable) => {
+                Self::Unconfirmed { at: Some(at) }
+            }
 
             (phase, Event::TooLate) if phase.name().can_cancel() => Self::Missed,
             (phase, Event::CanceledByUser) if phase.name().can_cancel() => Self::Canceled,
@@ -451,7 +472,11 @@ pub mod invariant {
     pub fn keeps_attempt(to: PhaseName) -> bool {
         matches!(
             to,
-            PhaseName::AwaitingLimit | PhaseName::AwaitingReconnect | PhaseName::Preparing | PhaseName::Ready | PhaseName::Settling
+            PhaseName::AwaitingLimit
+                | PhaseName::AwaitingReconnect
+                | PhaseName::Preparing
+                | PhaseName::Ready
+                | PhaseName::Settling
         )
     }
 
@@ -460,9 +485,14 @@ pub mod invariant {
     pub fn may_leave(from: PhaseName, event: &super::Event) -> bool {
         match from {
             PhaseName::Published => false,
-            PhaseName::Failed | PhaseName::Canceled | PhaseName::Missed => matches!(event, super::Event::RetryRequested),
+            PhaseName::Failed | PhaseName::Canceled | PhaseName::Missed => {
+                matches!(event, super::Event::RetryRequested)
+            }
             PhaseName::Unconfirmed => {
-                matches!(event, super::Event::Published(_) | super::Event::ResolvedResend | super::Event::ResolvedFailed)
+                matches!(
+                    event,
+                    super::Event::Published(_) | super::Event::ResolvedResend | super::Event::ResolvedFailed
+                )
             }
             _ => true,
         }
@@ -480,7 +510,6 @@ pub mod invariant {
         }
     }
 }
-
 
 #[cfg(test)]
 mod tests {
@@ -511,6 +540,7 @@ mod tests {
             Just(Event::Limited),
             Just(Event::ConnectionLost),
             Just(Event::FailedForGood),
+            Just(Event::StillUnknown(cp(6))),
             Just(Event::ProvenAbsent),
             Just(Event::CannotTell),
             Just(Event::CheckpointUnreadable),

@@ -16,6 +16,7 @@ use crate::{
     id::{PlatformId, RemotePostId},
     phase::{Checkpoint, RemotePost},
     secret::{AuthCode, OAuthState, PkceVerifier},
+    text::{self, TextUnit},
     validate::{self, Violation},
 };
 
@@ -46,7 +47,12 @@ pub trait Connect: Send + Sync {
     ///
     /// # Errors
     /// `Rejected` if the code is used, expired or foreign; `Config` if the client is; `Unavailable` or `Timeout` otherwise.
-    async fn exchange(&self, cx: &CallContext, code: AuthCode, pending: &PendingAuthorization) -> Result<TokenSet, Error>;
+    async fn exchange(
+        &self,
+        cx: &CallContext,
+        code: AuthCode,
+        pending: &PendingAuthorization,
+    ) -> Result<TokenSet, Error>;
 
     /// Gets new tokens for a grant. Where refresh tokens rotate, only the `TokenKeeper` may call it.
     ///
@@ -78,6 +84,17 @@ pub trait Publish: Send + Sync {
         validate::by_descriptor(self.descriptor(), draft, account)
     }
 
+    /// How much of the allowed text a (resolved) draft uses on an account, as the network counts. Pure.
+    fn text_use(&self, draft: &Draft, _account: &AccountProfile) -> TextUse {
+        let descriptor = self.descriptor();
+        let text = validate::full_text(descriptor, draft);
+        TextUse {
+            used: text::count(descriptor.text.unit, &text),
+            limit: descriptor.text.max,
+            unit: descriptor.text.unit,
+        }
+    }
+
     /// Does the next piece of invisible work. May be repeated from any earlier checkpoint, and be cancelled at any point.
     ///
     /// # Errors
@@ -106,7 +123,24 @@ pub trait Publish: Send + Sync {
     ///
     /// # Errors
     /// `Unsupported` where there is no such call.
-    async fn delete(&self, cx: &CallContext, tokens: &TokenSet, account: &Account, id: &RemotePostId) -> Result<Deleted, Error>;
+    async fn delete(
+        &self,
+        cx: &CallContext,
+        tokens: &TokenSet,
+        account: &Account,
+        id: &RemotePostId,
+    ) -> Result<Deleted, Error>;
+}
+
+/// How much of the allowed text is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct TextUse {
+    /// So much.
+    pub used: usize,
+    /// Of so much.
+    pub limit: usize,
+    /// In this unit.
+    pub unit: TextUnit,
 }
 
 /// What the application wants when it sends a person to a network.
@@ -269,7 +303,13 @@ pub trait Analytics: Send + Sync {
     ///
     /// # Errors
     /// `Permission` or `Unsupported` where the grant or the account has no numbers; transient kinds otherwise.
-    async fn posts(&self, cx: &CallContext, tokens: &TokenSet, account: &Account, ids: &[RemotePostId]) -> Result<Vec<PostMetrics>, Error>;
+    async fn posts(
+        &self,
+        cx: &CallContext,
+        tokens: &TokenSet,
+        account: &Account,
+        ids: &[RemotePostId],
+    ) -> Result<Vec<PostMetrics>, Error>;
 
     /// The numbers of an account. Read-only.
     ///

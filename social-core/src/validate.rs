@@ -71,7 +71,12 @@ impl Violation {
 
     /// A warning about `field`.
     #[must_use]
-    pub fn warning(code: &str, field: impl Into<String>, message: impl Into<String>, advice: impl Into<String>) -> Self {
+    pub fn warning(
+        code: &str,
+        field: impl Into<String>,
+        message: impl Into<String>,
+        advice: impl Into<String>,
+    ) -> Self {
         Self { severity: Severity::Warning, ..Self::error(code, field, message, advice) }
     }
 
@@ -137,7 +142,12 @@ fn texts(descriptor: &PlatformDescriptor, draft: &Draft, found: &mut Vec<Violati
     let main = full_text(descriptor, draft);
     found.extend(too_long("text_too_long", "content", &main, rules.unit, rules.max));
     if main.trim().is_empty() && draft.media.is_empty() && (rules.required_without_media || draft.link.is_none()) {
-        found.push(Violation::error("text_missing", "content", "the post is empty", "Write something or add a picture."));
+        found.push(Violation::error(
+            "text_missing",
+            "content",
+            "the post is empty",
+            "Write something or add a picture.",
+        ));
     }
     let parts = 1 + draft.thread.len();
     if parts > rules.max_thread_parts {
@@ -152,7 +162,12 @@ fn texts(descriptor: &PlatformDescriptor, draft: &Draft, found: &mut Vec<Violati
     for (index, part) in draft.thread.iter().enumerate() {
         let field = format!("thread[{index}]");
         if part.trim().is_empty() {
-            found.push(Violation::error("text_missing", &field, "this part of the thread is empty", "Write something or remove the part."));
+            found.push(Violation::error(
+                "text_missing",
+                &field,
+                "this part of the thread is empty",
+                "Write something or remove the part.",
+            ));
         }
         found.extend(too_long("text_too_long", &field, part, rules.unit, rules.max));
     }
@@ -167,7 +182,12 @@ fn texts(descriptor: &PlatformDescriptor, draft: &Draft, found: &mut Vec<Violati
             )),
         }
         if comment.trim().is_empty() {
-            found.push(Violation::error("text_missing", "first_comment", "the first comment is empty", "Write something or remove it."));
+            found.push(Violation::error(
+                "text_missing",
+                "first_comment",
+                "the first comment is empty",
+                "Write something or remove it.",
+            ));
         }
     }
 }
@@ -176,7 +196,12 @@ fn link(descriptor: &PlatformDescriptor, draft: &Draft, found: &mut Vec<Violatio
     let Some(link) = &draft.link else { return };
     let is_web = url::Url::parse(&link.url).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
     if !is_web {
-        found.push(Violation::error("link_invalid", "link.url", "this is not a web address", "Use an address that begins with https://."));
+        found.push(Violation::error(
+            "link_invalid",
+            "link.url",
+            "this is not a web address",
+            "Use an address that begins with https://.",
+        ));
     }
     if let LinkRules::Card { title_max, description_max } = descriptor.link {
         let long = |field, text: &Option<String>, max| {
@@ -203,7 +228,13 @@ fn media(descriptor: &PlatformDescriptor, draft: &Draft, found: &mut Vec<Violati
         let field = format!("media[{index}]");
         if let Some(alt) = &attachment.alt_text {
             match rules.alt_text_max {
-                Some(max) => found.extend(too_long("alt_text_too_long", &format!("{field}.alt_text"), alt, TextUnit::Scalars, max)),
+                Some(max) => found.extend(too_long(
+                    "alt_text_too_long",
+                    &format!("{field}.alt_text"),
+                    alt,
+                    TextUnit::Scalars,
+                    max,
+                )),
                 None => found.push(Violation::warning(
                     "alt_text_unsupported",
                     format!("{field}.alt_text"),
@@ -273,10 +304,22 @@ fn one_file(rule: &MediaRule, stored: &StoredMedia, field: &str, found: &mut Vec
     at_most("media_too_wide", width, rule.max_width.map(u64::from), "pixels", "Make the picture smaller.");
     at_most("media_too_high", height, rule.max_height.map(u64::from), "pixels", "Make the picture smaller.");
     at_most("media_too_many_pixels", pixels, rule.max_pixels, "pixels", "Make the picture smaller.");
-    at_most("media_too_many_frames", facts.frames.map(u64::from), rule.max_frames.map(u64::from), "frames", "Use a shorter animation.");
+    at_most(
+        "media_too_many_frames",
+        facts.frames.map(u64::from),
+        rule.max_frames.map(u64::from),
+        "frames",
+        "Use a shorter animation.",
+    );
     at_most("media_too_long", facts.duration_ms, rule.max_duration_ms, "milliseconds", "Use a shorter video.");
     let aspect = width.zip(height).and_then(|(w, h)| (w * 1000).checked_div(h));
-    at_most("media_too_broad", aspect, rule.max_aspect_milli.map(u64::from), "thousandths of width to height", "Crop it.");
+    at_most(
+        "media_too_broad",
+        aspect,
+        rule.max_aspect_milli.map(u64::from),
+        "thousandths of width to height",
+        "Crop it.",
+    );
     let mut at_least = |code: &str, actual: Option<u64>, limit: Option<u64>, unit: &str, advice: &str| {
         if let (Some(actual), Some(limit)) = (actual, limit)
             && actual < limit
@@ -286,7 +329,19 @@ fn one_file(rule: &MediaRule, stored: &StoredMedia, field: &str, found: &mut Vec
         }
     };
     at_least("media_too_small", Some(facts.size_bytes), rule.min_bytes, "bytes", "Use a larger file.");
-    at_least("media_too_narrow", width.zip(height).map(|(w, h)| w.min(h)), rule.min_side.map(u64::from), "pixels", "Use a larger picture.");
+    at_least(
+        "media_too_narrow",
+        width.zip(height).map(|(w, h)| w.min(h)),
+        rule.min_side.map(u64::from),
+        "pixels",
+        "Use a larger picture.",
+    );
     at_least("media_too_short", facts.duration_ms, rule.min_duration_ms, "milliseconds", "Use a longer video.");
-    at_least("media_too_slim", aspect, rule.min_aspect_milli.map(u64::from), "thousandths of width to height", "Crop it.");
+    at_least(
+        "media_too_slim",
+        aspect,
+        rule.min_aspect_milli.map(u64::from),
+        "thousandths of width to height",
+        "Crop it.",
+    );
 }

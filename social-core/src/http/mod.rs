@@ -5,12 +5,13 @@
 //! the whole exchange and a cap on the body that it reads; errors never contain a URL.
 
 mod body;
+pub mod guarded;
 mod reply;
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use bytes::{Bytes, BytesMut};
 use ::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use bytes::{Bytes, BytesMut};
 use serde::Serialize;
 use url::Url;
 
@@ -58,7 +59,10 @@ impl Http {
     pub fn new(clock: Arc<dyn Clock>) -> Result<Self, Error> {
         let build = |builder: reqwest::ClientBuilder| {
             builder.build().map_err(|e| {
-                Error::new(ErrorKind::Config, "http.setup").message("the HTTP client cannot be built").source(e.without_url()).effect_none()
+                Error::new(ErrorKind::Config, "http.setup")
+                    .message("the HTTP client cannot be built")
+                    .source(e.without_url())
+                    .effect_none()
             })
         };
         let base = || {
@@ -174,7 +178,8 @@ impl Request<'_> {
     /// Adds a header. A value that no header can carry makes [`send`](Self::send) fail before anything is sent.
     pub fn header(mut self, name: &'static str, value: &str) -> Self {
         match (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(value)) {
-            (Ok(name), Ok(value)) => {
+            (Ok(name), Ok(mut value)) => {
+                value.set_sensitive(name == header::AUTHORIZATION);
                 self.headers.insert(name, value);
             }
             _ => self.fault = Some("a header value holds characters that no header can carry"),
@@ -242,9 +247,13 @@ impl Request<'_> {
     /// later; `Unexpected` with effect unknown if the answer is larger than the cap; `Invalid` with effect none if the request cannot be
     /// written.
     pub async fn send(self) -> Result<Reply, Error> {
-        let Self { http, operation, method, url, headers, body, deadline, cap, fault } = self;
+        let Self { http, operation, method, url, mut headers, body, deadline, cap, fault } = self;
         if let Some(fault) = fault {
             return Err(Error::invalid(operation, fault));
+        }
+        // The client leaves the length of an empty body out, and some networks insist on it.
+        if matches!(body, Body::Empty) && matches!(method, Method::POST | Method::PUT | Method::PATCH) {
+            headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
         }
         let client = match http.lane {
             Lane::Normal => &http.clients.normal,
@@ -260,11 +269,16 @@ impl Request<'_> {
             Ok((status, headers, body))
         };
         // Boxed: the client's future is large, and drivers hold many of these.
-        let outcome: Result<(StatusCode, HeaderMap, Bytes), Error> = match tokio::time::timeout(deadline, Box::pin(exchange)).await {
-            Ok(outcome) => outcome,
-            Err(_) => Err(Error::new(ErrorKind::Timeout, operation.clone()).message("no complete answer within the deadline")),
-        };
-        metrics::histogram!("social_call_seconds", "operation" => operation.as_str().to_owned()).record(started.elapsed().as_secs_f64());
+        let outcome: Result<(StatusCode, HeaderMap, Bytes), Error> =
+            match tokio::time::timeout(deadline, Box::pin(exchange)).await {
+                Ok(outcome) => outcome,
+                Err(_) => {
+                    Err(Error::new(ErrorKind::Timeout, operation.clone())
+                        .message("no complete answer within the deadline"))
+                }
+            };
+        metrics::histogram!("social_call_seconds", "operation" => operation.as_str().to_owned())
+            .record(started.elapsed().as_secs_f64());
         let (status, headers, body) = outcome?;
         Ok(Reply::new(operation, status, headers, body, http.clock.now()))
     }
@@ -272,7 +286,10 @@ impl Request<'_> {
 
 impl fmt::Debug for Request<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Request").field("operation", &self.operation).field("method", &self.method).finish_non_exhaustive()
+        f.debug_struct("Request")
+            .field("operation", &self.operation)
+            .field("method", &self.method)
+            .finish_non_exhaustive()
     }
 }
 
@@ -280,7 +297,8 @@ async fn read_capped(response: &mut reqwest::Response, cap: usize, operation: &O
     let mut whole = BytesMut::new();
     while let Some(chunk) = response.chunk().await.map_err(|e| transport(operation.clone(), e).effect_unknown())? {
         if whole.len() + chunk.len() > cap {
-            return Err(Error::new(ErrorKind::Unexpected, operation.clone()).message("the answer is larger than any that was foreseen"));
+            return Err(Error::new(ErrorKind::Unexpected, operation.clone())
+                .message("the answer is larger than any that was foreseen"));
         }
         if whole.is_empty() && whole.capacity() == 0 {
             whole = BytesMut::from(chunk);
@@ -297,7 +315,10 @@ fn transport(operation: Operation, error: reqwest::Error) -> Error {
     if error.is_builder() {
         Error::invalid(operation, "the request cannot be written").actor(Actor::Operator).source(error)
     } else if error.is_connect() {
-        Error::new(ErrorKind::Unavailable, operation).message("no connection to the network").effect_none().source(error)
+        Error::new(ErrorKind::Unavailable, operation)
+            .message("no connection to the network")
+            .effect_none()
+            .source(error)
     } else if error.is_timeout() {
         Error::new(ErrorKind::Timeout, operation).message("the network did not answer in time").source(error)
     } else {
@@ -337,7 +358,9 @@ mod tests {
         let url: Url = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
         let server = tokio::spawn(async move {
             let mut accepted = 0;
-            while let Ok(Ok((mut socket, _))) = tokio::time::timeout(Duration::from_millis(300), listener.accept()).await {
+            while let Ok(Ok((mut socket, _))) =
+                tokio::time::timeout(Duration::from_millis(300), listener.accept()).await
+            {
                 accepted += 1;
                 let _ = socket.read(&mut [0; 1024]).await;
             }
@@ -362,11 +385,25 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_empty_post_says_its_length_and_a_get_does_not() {
+        let server = MockServer::start().await;
+        let url: Url = server.uri().parse().unwrap();
+        let http = http();
+        for request in [http.post("test", url.clone()), http.put("test", url.clone()), http.get("test", url)] {
+            request.send().await.unwrap();
+        }
+        let length = |r: &wiremock::Request| r.headers.get("content-length").map(|v| v.to_str().unwrap().to_owned());
+        let lengths: Vec<_> = server.received_requests().await.unwrap().iter().map(length).collect();
+        assert_eq!(lengths, [Some("0".to_owned()), Some("0".to_owned()), None]);
+    }
+
+    #[tokio::test]
     async fn a_dripping_answer_hits_the_total_deadline() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url: Url = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
         tokio::spawn(async move {
             let (mut socket, _) = listener.accept().await.unwrap();
+            let _ = socket.read(&mut [0; 1024]).await;
             let _ = socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n").await;
             while socket.write_all(b"x").await.is_ok() {
                 tokio::time::sleep(Duration::from_millis(20)).await;

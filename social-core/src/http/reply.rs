@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use ::http::{HeaderMap, StatusCode};
+use bytes::Bytes;
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 
@@ -31,7 +31,13 @@ pub struct Reply {
 impl Reply {
     /// Puts an answer together; adapters receive replies and build them only in tests of their error tables.
     #[must_use]
-    pub fn new(operation: impl Into<Operation>, status: StatusCode, headers: HeaderMap, body: Bytes, received_at: Timestamp) -> Self {
+    pub fn new(
+        operation: impl Into<Operation>,
+        status: StatusCode,
+        headers: HeaderMap,
+        body: Bytes,
+        received_at: Timestamp,
+    ) -> Self {
         Self { operation: operation.into(), status, headers, body, received_at }
     }
 
@@ -155,7 +161,13 @@ mod tests {
             .iter()
             .map(|(name, value)| (::http::HeaderName::from_static(name), ::http::HeaderValue::from_static(value)))
             .collect();
-        Reply::new("test", StatusCode::TOO_MANY_REQUESTS, headers, Bytes::from_static(body.as_bytes()), Timestamp::UNIX_EPOCH)
+        Reply::new(
+            "test",
+            StatusCode::TOO_MANY_REQUESTS,
+            headers,
+            Bytes::from_static(body.as_bytes()),
+            Timestamp::UNIX_EPOCH,
+        )
     }
 
     #[test]

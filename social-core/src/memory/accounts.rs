@@ -117,7 +117,8 @@ impl AccountStore for MemoryStore {
         let state = self.state();
         let from = (user, AccountId::from_uuid(uuid::Uuid::nil()));
         let own = state.accounts.by_user.range(from..).take_while(|(of, _)| *of == user);
-        let rows = own.filter_map(|(_, id)| state.accounts.get(*id)).filter(|row| row.status != AccountStatus::Disconnected);
+        let rows =
+            own.filter_map(|(_, id)| state.accounts.get(*id)).filter(|row| row.status != AccountStatus::Disconnected);
         let mut accounts: Vec<_> = rows.map(|row| Account::clone(row)).collect();
         accounts.sort_by_key(|account| (account.created_at, account.id));
         Ok(accounts)

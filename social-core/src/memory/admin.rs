@@ -72,7 +72,8 @@ impl AdminStore for MemoryStore {
     async fn users(&self, page: &PageRequest) -> Result<Page<User>, Error> {
         let after = read_cursor('u', page, "users.list")?;
         let state = self.state();
-        let mut users: Vec<_> = state.admin.users.values().map(|user| ((user.created_at, user.id.uuid()), user)).collect();
+        let mut users: Vec<_> =
+            state.admin.users.values().map(|user| ((user.created_at, user.id.uuid()), user)).collect();
         users.sort_unstable_by_key(|(place, _)| *place);
         let rest = users.into_iter().filter(|(place, _)| after.is_none_or(|after| *place > after));
         Ok(page_of(rest.map(|((at, id), user)| (write_cursor('u', at, id), user.clone())), page.limit))
@@ -190,6 +191,12 @@ impl MediaStore for MemoryStore {
 
     async fn media_bytes(&self, user: UserId) -> Result<u64, Error> {
         let state = self.state();
-        Ok(state.admin.media.values().filter(|(owner, _)| *owner == user).map(|(_, media)| media.facts.size_bytes).sum())
+        Ok(state
+            .admin
+            .media
+            .values()
+            .filter(|(owner, _)| *owner == user)
+            .map(|(_, media)| media.facts.size_bytes)
+            .sum())
     }
 }

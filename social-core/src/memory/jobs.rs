@@ -56,7 +56,8 @@ impl Row {
 
     fn counts(&self, write: &PhaseWrite) -> bool {
         let seen = self.delivery.epoch == write.epoch;
-        seen && (write.lease != LeaseAfter::Revoke || invariant::outside_may_change(self.delivery.phase.name(), write.phase))
+        seen && (write.lease != LeaseAfter::Revoke
+            || invariant::outside_may_change(self.delivery.phase.name(), write.phase))
     }
 
     fn apply(&mut self, write: &PhaseWrite) {

@@ -8,8 +8,8 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::{
-    Hashed, Map, MemoryStore, Set, State, dump_bytes, dump_debug, invalid_cursor, jobs::Row, page_of, read_cursor, taken,
-    write_cursor,
+    Hashed, Map, MemoryStore, Set, State, dump_bytes, dump_debug, invalid_cursor, jobs::Row, page_of, read_cursor,
+    taken, write_cursor,
 };
 use crate::{
     draft::Draft,
@@ -17,7 +17,8 @@ use crate::{
     id::{AccountId, DeliveryId, LogId, PostId, UserId},
     phase::Phase,
     store::{
-        Delivery, Edit, Epoch, Insert, LogEntry, LogFilter, LogRow, NewPost, Page, PageRequest, Post, PostFilter, PostStatus, PostStore,
+        Delivery, Edit, Epoch, Insert, LogEntry, LogFilter, LogRow, NewPost, Page, PageRequest, Post, PostFilter,
+        PostStatus, PostStore,
     },
 };
 
@@ -123,7 +124,10 @@ impl State {
 
     fn matches(&self, row: &PostRow, filter: &PostFilter) -> bool {
         let status = || PostStatus::of(self.deliveries(row).map(|delivery| delivery.phase.name()));
-        filter.platform.as_ref().is_none_or(|platform| self.deliveries(row).any(|delivery| delivery.platform == *platform))
+        filter
+            .platform
+            .as_ref()
+            .is_none_or(|platform| self.deliveries(row).any(|delivery| delivery.platform == *platform))
             && filter.account.is_none_or(|account| self.deliveries(row).any(|delivery| delivery.account == account))
             && filter.status.is_none_or(|wanted| status() == wanted)
     }
@@ -138,7 +142,9 @@ impl State {
             () if ids.len() < new.deliveries.len() || ids.iter().any(|id| self.jobs.get(*id).is_some()) => {
                 Some("a delivery with this id exists")
             }
-            () if new.deliveries.iter().any(|delivery| foreign(delivery.account)) => Some("the user has no such account"),
+            () if new.deliveries.iter().any(|delivery| foreign(delivery.account)) => {
+                Some("the user has no such account")
+            }
             () => None,
         }
     }
@@ -212,7 +218,8 @@ impl PostStore for MemoryStore {
         let deliveries: Vec<_> = (0..new.deliveries.len()).filter_map(|index| scheduled(new, index)).collect();
         let begun = |delivery: &Delivery| {
             let at = post.created_at;
-            let entry = LogEntry { id: LogId::new(), event: "scheduled".into(), success: None, response: Value::Null, at };
+            let entry =
+                LogEntry { id: LogId::new(), event: "scheduled".into(), success: None, response: Value::Null, at };
             LogRecord::new(delivery, 0, entry.id, &entry)
         };
         if !state.logs.append(deliveries.iter().map(begun).collect()) {
@@ -239,7 +246,12 @@ impl PostStore for MemoryStore {
         Ok(state.posts.of_user(user, id).map(|row| state.whole(row)))
     }
 
-    async fn posts(&self, user: UserId, filter: &PostFilter, page: &PageRequest) -> Result<Page<(Post, Vec<Delivery>)>, Error> {
+    async fn posts(
+        &self,
+        user: UserId,
+        filter: &PostFilter,
+        page: &PageRequest,
+    ) -> Result<Page<(Post, Vec<Delivery>)>, Error> {
         let after = read_cursor('p', page, "posts.list")?;
         let state = self.state();
         let (first, last) = (PostId::from_uuid(Uuid::nil()), PostId::from_uuid(Uuid::max()));
@@ -261,7 +273,9 @@ impl PostStore for MemoryStore {
     async fn edit_post(&self, user: UserId, edit: &Edit) -> Result<bool, Error> {
         let mut guard = self.state();
         let state = &mut *guard;
-        let Some(post) = state.posts.rows.get_mut(&edit.post).filter(|row| row.head.user == user) else { return Ok(false) };
+        let Some(post) = state.posts.rows.get_mut(&edit.post).filter(|row| row.head.user == user) else {
+            return Ok(false);
+        };
         let seen: Map<DeliveryId, Epoch> = edit.seen.iter().copied().collect();
         let mut rows: Vec<Row> = post.deliveries.iter().filter_map(|id| state.jobs.get(*id)).cloned().collect();
         let editable = rows.iter().map(|row| &row.delivery).all(|delivery| {
@@ -274,7 +288,11 @@ impl PostStore for MemoryStore {
         }
         rows.iter_mut().for_each(|row| schedule_again(row, edit));
         let ids = std::iter::once(edit.log.id).chain(std::iter::repeat_with(LogId::new));
-        let logs = rows.iter().zip(ids).map(|(row, id)| LogRecord::new(&row.delivery, row.delivery.attempt, id, &edit.log)).collect();
+        let logs = rows
+            .iter()
+            .zip(ids)
+            .map(|(row, id)| LogRecord::new(&row.delivery, row.delivery.attempt, id, &edit.log))
+            .collect();
         if !state.logs.append(logs) {
             return Err(taken("posts.edit", "a row of the history with this id exists"));
         }
@@ -326,7 +344,11 @@ impl PostStore for MemoryStore {
             return Err(taken("logs.append", "there is no such delivery"));
         };
         let record = LogRecord::new(&row.delivery, row.delivery.attempt, entry.id, entry);
-        if logs.append(vec![record]) { Ok(()) } else { Err(taken("logs.append", "a row of the history with this id exists")) }
+        if logs.append(vec![record]) {
+            Ok(())
+        } else {
+            Err(taken("logs.append", "a row of the history with this id exists"))
+        }
     }
 
     async fn scheduled_after(&self, account: AccountId, after: Timestamp) -> Result<u64, Error> {

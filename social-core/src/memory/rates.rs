@@ -12,7 +12,12 @@ use crate::{
 
 #[async_trait]
 impl RateStore for MemoryStore {
-    async fn exchange_rates(&self, _deltas: &[BucketDelta], _since: Timestamp, _now: Timestamp) -> Result<Vec<BucketState>, Error> {
+    async fn exchange_rates(
+        &self,
+        _deltas: &[BucketDelta],
+        _since: Timestamp,
+        _now: Timestamp,
+    ) -> Result<Vec<BucketState>, Error> {
         Ok(Vec::new())
     }
 }

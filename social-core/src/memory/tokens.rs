@@ -30,9 +30,13 @@ impl State {
 
     /// Older grants of the same person on the same network, if the network says who it is.
     pub(super) fn older_grants(&self, new: ConnectionId) -> Vec<ConnectionId> {
+        let Some(new) = self.connections.get(&new).filter(|row| !row.remote_user.is_empty()) else { return Vec::new() };
         let who = |row: &ConnectionRow| (row.connection.user, row.connection.platform.clone(), row.remote_user.clone());
-        let Some(same) = self.connections.get(&new).map(who).filter(|(_, _, person)| !person.is_empty()) else { return Vec::new() };
-        self.connections.iter().filter(|(id, row)| **id != new && who(row) == same).map(|(id, _)| *id).collect()
+        let older = self
+            .connections
+            .values()
+            .filter(|row| row.connection.created_at < new.connection.created_at && who(row) == who(new));
+        older.map(|row| row.connection.id).collect()
     }
 
     pub(super) fn erase_connection(&mut self, id: ConnectionId) -> bool {
@@ -107,7 +111,13 @@ impl TokenStore for MemoryStore {
         Ok(Swap::Done)
     }
 
-    async fn rewrap(&self, id: ConnectionId, seen: Version, old: &SealedTokens, new: &SealedTokens) -> Result<Swap, Error> {
+    async fn rewrap(
+        &self,
+        id: ConnectionId,
+        seen: Version,
+        old: &SealedTokens,
+        new: &SealedTokens,
+    ) -> Result<Swap, Error> {
         match self.state().unchanged(id, seen) {
             Some(row) if row.tokens == *old => {
                 row.tokens = new.clone();
@@ -117,9 +127,15 @@ impl TokenStore for MemoryStore {
         }
     }
 
-    async fn not_sealed_by(&self, primary: &str, after: Option<ConnectionId>, limit: usize) -> Result<Vec<ConnectionId>, Error> {
+    async fn not_sealed_by(
+        &self,
+        primary: &str,
+        after: Option<ConnectionId>,
+        limit: usize,
+    ) -> Result<Vec<ConnectionId>, Error> {
         let state = self.state();
-        let others = state.connections.iter().filter(|(id, row)| after < Some(**id) && row.tokens.0.key_id() != primary);
+        let others =
+            state.connections.iter().filter(|(id, row)| after < Some(**id) && row.tokens.0.key_id() != primary);
         Ok(others.map(|(id, _)| *id).take(limit).collect())
     }
 
@@ -129,9 +145,15 @@ impl TokenStore for MemoryStore {
 
     async fn expiring(&self, before: Timestamp, limit: usize) -> Result<Vec<ConnectionId>, Error> {
         let state = self.state();
-        let working = state.connections.values().map(|row| &row.connection).filter(|c| c.status != ConnectionStatus::NeedsReconnect);
-        let mut ending: Vec<_> =
-            working.filter_map(|c| Some((c.expires_at?, c.id))).filter(|(expires_at, _)| *expires_at < before).collect();
+        let working = state
+            .connections
+            .values()
+            .map(|row| &row.connection)
+            .filter(|c| c.status != ConnectionStatus::NeedsReconnect);
+        let mut ending: Vec<_> = working
+            .filter_map(|c| Some((c.expires_at?, c.id)))
+            .filter(|(expires_at, _)| *expires_at < before)
+            .collect();
         ending.sort_unstable();
         ending.truncate(limit);
         Ok(ending.into_iter().map(|(_, id)| id).collect())
@@ -157,7 +179,13 @@ impl TokenStore for MemoryStore {
         Ok(RefreshLease::Won)
     }
 
-    async fn refresh_failed(&self, id: ConnectionId, seen: Version, free_at: Timestamp, doubtful: bool) -> Result<(), Error> {
+    async fn refresh_failed(
+        &self,
+        id: ConnectionId,
+        seen: Version,
+        free_at: Timestamp,
+        doubtful: bool,
+    ) -> Result<(), Error> {
         if let Some(row) = self.state().unchanged(id, seen) {
             row.lease_until = Some(free_at);
             row.failures = row.failures.saturating_add(1);
@@ -168,7 +196,13 @@ impl TokenStore for MemoryStore {
         Ok(())
     }
 
-    async fn set_connection_status(&self, id: ConnectionId, seen: Version, status: ConnectionStatus, at: Timestamp) -> Result<Swap, Error> {
+    async fn set_connection_status(
+        &self,
+        id: ConnectionId,
+        seen: Version,
+        status: ConnectionStatus,
+        at: Timestamp,
+    ) -> Result<Swap, Error> {
         let mut state = self.state();
         let Some(row) = state.unchanged(id, seen) else { return Ok(Swap::Stale) };
         row.connection.status = status;

@@ -11,12 +11,17 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use self::{
-    job::{ClaimRequest, Claimed, Delivery, Epoch, ErrorPatch, Held, JobStore, Lane, Lease, LeaseAfter, LogEntry, PhaseWrite},
+    job::{
+        ClaimRequest, Claimed, Delivery, Epoch, ErrorPatch, Held, JobStore, Lane, Lease, LeaseAfter, LogEntry,
+        PhaseWrite,
+    },
     post::{
-        Edit, Insert, LogFilter, LogRow, NewDelivery, NewPost, Page, PageRequest, Post, PostFilter, PostStatus, PostStore, WallTime,
+        Edit, Insert, LogFilter, LogRow, NewDelivery, NewPost, Page, PageRequest, Post, PostFilter, PostStatus,
+        PostStore, WallTime,
     },
     token::{
-        AccountStore, NewConnection, PendingRow, RefreshLease, SealedTokens, StoredTokens, Swap, TokenStore, TokenUpdate,
+        AccountStore, NewConnection, PendingRow, RefreshLease, SealedTokens, StoredTokens, Swap, TokenStore,
+        TokenUpdate,
     },
 };
 use crate::{
@@ -59,7 +64,12 @@ pub trait RateStore: Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// `Storage`; the caller keeps its deltas and tries again.
-    async fn exchange_rates(&self, deltas: &[BucketDelta], since: Timestamp, now: Timestamp) -> Result<Vec<BucketState>, Error>;
+    async fn exchange_rates(
+        &self,
+        deltas: &[BucketDelta],
+        since: Timestamp,
+        now: Timestamp,
+    ) -> Result<Vec<BucketState>, Error>;
 }
 
 /// A tenant.

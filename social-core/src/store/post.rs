@@ -121,9 +121,18 @@ impl PostStatus {
     #[must_use]
     pub fn parse(raw: &str) -> Option<Self> {
         use PostStatus as S;
-        [S::Pending, S::Publishing, S::Published, S::PartiallyPublished, S::Failed, S::Missed, S::Unconfirmed, S::Canceled]
-            .into_iter()
-            .find(|status| status.as_str() == raw)
+        [
+            S::Pending,
+            S::Publishing,
+            S::Published,
+            S::PartiallyPublished,
+            S::Failed,
+            S::Missed,
+            S::Unconfirmed,
+            S::Canceled,
+        ]
+        .into_iter()
+        .find(|status| status.as_str() == raw)
     }
 
     /// The status of a post with these deliveries. A person's decision comes first, then work, then waiting, then how it ended.
@@ -135,7 +144,10 @@ impl PostStatus {
             match phase {
                 PhaseName::Unconfirmed => return Self::Unconfirmed,
                 PhaseName::Preparing | PhaseName::Ready | PhaseName::Committing | PhaseName::Settling => working += 1,
-                PhaseName::Scheduled | PhaseName::Retrying | PhaseName::AwaitingReconnect | PhaseName::AwaitingLimit => waiting += 1,
+                PhaseName::Scheduled
+                | PhaseName::Retrying
+                | PhaseName::AwaitingReconnect
+                | PhaseName::AwaitingLimit => waiting += 1,
                 PhaseName::Published => published += 1,
                 PhaseName::Missed => missed += 1,
                 PhaseName::Canceled => canceled += 1,
@@ -267,7 +279,12 @@ pub trait PostStore: Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// `Invalid` for a cursor that no page gave; `Storage`.
-    async fn posts(&self, user: UserId, filter: &PostFilter, page: &PageRequest) -> Result<Page<(Post, Vec<Delivery>)>, Error>;
+    async fn posts(
+        &self,
+        user: UserId,
+        filter: &PostFilter,
+        page: &PageRequest,
+    ) -> Result<Page<(Post, Vec<Delivery>)>, Error>;
 
     /// A delivery of that user.
     ///

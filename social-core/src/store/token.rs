@@ -112,13 +112,24 @@ pub trait TokenStore: Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// `Storage`.
-    async fn rewrap(&self, id: ConnectionId, seen: Version, old: &SealedTokens, new: &SealedTokens) -> Result<Swap, Error>;
+    async fn rewrap(
+        &self,
+        id: ConnectionId,
+        seen: Version,
+        old: &SealedTokens,
+        new: &SealedTokens,
+    ) -> Result<Swap, Error>;
 
     /// Connections whose tokens are not sealed under `primary`, at most `limit`, after `after` in the order of ids.
     ///
     /// # Errors
     /// `Storage`.
-    async fn not_sealed_by(&self, primary: &str, after: Option<ConnectionId>, limit: usize) -> Result<Vec<ConnectionId>, Error>;
+    async fn not_sealed_by(
+        &self,
+        primary: &str,
+        after: Option<ConnectionId>,
+        limit: usize,
+    ) -> Result<Vec<ConnectionId>, Error>;
 
     /// Erases a connection and its ciphertext; accounts that are still reached through it become disconnected. `Ok(false)` if there is none.
     ///
@@ -151,13 +162,25 @@ pub trait TokenStore: Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// `Storage`.
-    async fn refresh_failed(&self, id: ConnectionId, seen: Version, free_at: Timestamp, doubtful: bool) -> Result<(), Error>;
+    async fn refresh_failed(
+        &self,
+        id: ConnectionId,
+        seen: Version,
+        free_at: Timestamp,
+        doubtful: bool,
+    ) -> Result<(), Error>;
 
     /// Changes the status of a connection and of its accounts with it (but for disconnected ones), if the version is still `seen`.
     ///
     /// # Errors
     /// `Storage`.
-    async fn set_connection_status(&self, id: ConnectionId, seen: Version, status: ConnectionStatus, at: Timestamp) -> Result<Swap, Error>;
+    async fn set_connection_status(
+        &self,
+        id: ConnectionId,
+        seen: Version,
+        status: ConnectionStatus,
+        at: Timestamp,
+    ) -> Result<Swap, Error>;
 }
 
 /// What is kept while a person is away at a network, and one-time links.

@@ -25,11 +25,14 @@ const HEART: char = '\u{2764}';
 const RIGHTWARDS: char = '\u{27A1}';
 
 /// Signs and tools that make a person a professional, give them hair, or help them move.
-const ROLES: &str = "⚕⚖✈🌾🍳🍼🎄🎓🎤🎨🏫🏭💻💼🔧🔬🚀🚒🦯🦰🦱🦲🦳🦼🦽🩰";
+const ROLES: &str = "⚕⚖✈🌾🍳🍼🎓🎤🎨🏫🏭💻💼🔧🔬🚀🚒🦯🦰🦱🦲🦳🦼🦽";
+/// Roles that only a person without a stated gender takes.
+const PERSON_ROLES: &str = "🎄🩰";
 /// Roles that may also face right.
 const MOVING_ROLES: &str = "🦯🦼🦽";
 /// Pictures that take a female or male sign.
-const GENDERED: &str = "⛹🏃🏄🏊🏋🏌👮👯👰👱👳👷💁💂💆💇🕵🙅🙆🙇🙋🙍🙎🚣🚴🚵🚶🤦🤵🤷🤸🤹🤼🤽🤾🦸🦹🧍🧎🧏🧔🧖🧗🧘🧙🧚🧛🧜🧝🧞🧟";
+const GENDERED: &str =
+    "⛹🏃🏄🏊🏋🏌👮👯👰👱👳👷💁💂💆💇🕵🙅🙆🙇🙋🙍🙎🚣🚴🚵🚶🤦🤵🤷🤸🤹🤼🤽🤾🦸🦹🧍🧎🧏🧔🧖🧗🧘🧙🧚🧛🧜🧝🧞🧟";
 /// Those of them that may also face right.
 const MOVING: &str = "🏃🚶🧎";
 /// Pairs without people.
@@ -105,7 +108,9 @@ fn part(chars: &[char]) -> Option<(Part, usize)> {
         return None;
     }
     match chars.get(1) {
-        Some(&tone @ '\u{1F3FB}'..='\u{1F3FF}') if TAKES_SKIN_TONE.contains(base) => Some((Part { base, tone: Some(tone) }, 2)),
+        Some(&tone @ '\u{1F3FB}'..='\u{1F3FF}') if TAKES_SKIN_TONE.contains(base) => {
+            Some((Part { base, tone: Some(tone) }, 2))
+        }
         Some(&EMOJI_STYLE) => Some((Part { base, tone: None }, 2)),
         Some(&TEXT_STYLE) => None,
         // These two are letters in most texts and pictures only on request.
@@ -150,6 +155,7 @@ fn is_recommended(parts: &[Part]) -> bool {
         [_] => true,
         [a, b] if plain && PAIRS.contains(&[a.base, b.base]) => true,
         [person, role] if is_adult(person.base) && among(ROLES, *role) => true,
+        [person, role] if person.base == PERSON && among(PERSON_ROLES, *role) => true,
         [person, role, right] if is_adult(person.base) && among(MOVING_ROLES, *role) && is(*right, RIGHTWARDS) => true,
         [mover, right] if among_bases(MOVING, *mover) && is(*right, RIGHTWARDS) => true,
         [mover, sign, right] if among_bases(MOVING, *mover) && is_gender(*sign) && is(*right, RIGHTWARDS) => true,
@@ -158,7 +164,9 @@ fn is_recommended(parts: &[Part]) -> bool {
         [a, heart, b] if is(*heart, HEART) => is_couple(*a, *b),
         [a, heart, kiss, b] if is(*heart, HEART) && is(*kiss, '💋') => is_couple(*a, *b),
         [a, hands, b] if is(*hands, '🤝') => holds_hands(*a, *b),
-        [a, game, b] if is(*game, '🐰') || is(*game, '🫯') => a.base == b.base && is_adult(a.base) && tones_differ(*a, *b),
+        [a, game, b] if is(*game, '🐰') || is(*game, '🫯') => {
+            a.base == b.base && is_adult(a.base) && tones_differ(*a, *b)
+        }
         _ => plain && is_family(parts),
     }
 }
@@ -229,8 +237,37 @@ mod tests {
     #[test]
     fn whole_sequences_are_one_emoji() {
         for text in [
-            "😀", "☺", "☺️", "1️⃣", "1⃣", "#️⃣", "🇩🇪", "🇺🇳", "🏴󠁧󠁢󠁥󠁮󠁧󠁿", "🏴󠁧󠁢󠁷󠁬󠁳󠁿", "👍🏽", "👩🏾‍🚀", "🧑‍🎄", "🕵️‍♀️", "🕵🏿‍♂️", "👨‍👩‍👧‍👦", "👩‍👦‍👦",
-            "🧑‍🧑‍🧒‍🧒", "👩‍❤️‍💋‍👨", "👩🏻‍❤️‍👩🏿", "🧑🏻‍🤝‍🧑🏿", "🫱🏻‍🫲🏿", "🏳️‍🌈", "🏴‍☠️", "❤️‍🔥", "🐦‍🔥", "🙂‍↔️", "🚶🏽‍♀️‍➡️", "👨‍🦽‍➡️", "©️", "♂️",
+            "😀",
+            "☺",
+            "☺️",
+            "1️⃣",
+            "1⃣",
+            "#️⃣",
+            "🇩🇪",
+            "🇺🇳",
+            "🏴󠁧󠁢󠁥󠁮󠁧󠁿",
+            "🏴󠁧󠁢󠁷󠁬󠁳󠁿",
+            "👍🏽",
+            "👩🏾‍🚀",
+            "🧑‍🎄",
+            "🕵️‍♀️",
+            "🕵🏿‍♂️",
+            "👨‍👩‍👧‍👦",
+            "👩‍👦‍👦",
+            "🧑‍🧑‍🧒‍🧒",
+            "👩‍❤️‍💋‍👨",
+            "👩🏻‍❤️‍👩🏿",
+            "🧑🏻‍🤝‍🧑🏿",
+            "🫱🏻‍🫲🏿",
+            "🏳️‍🌈",
+            "🏴‍☠️",
+            "❤️‍🔥",
+            "🐦‍🔥",
+            "🙂‍↔️",
+            "🚶🏽‍♀️‍➡️",
+            "👨‍🦽‍➡️",
+            "©️",
+            "♂️",
         ] {
             assert_eq!(length(text), Some(text.chars().count()), "{text}");
         }
@@ -240,6 +277,7 @@ mod tests {
     fn only_recommended_sequences_are_joined() {
         assert_eq!(length("👍‍👎"), Some(1), "two thumbs are drawn apart");
         assert_eq!(length("👨‍👩‍👧‍👦‍👦"), Some(7), "the fifth member stands apart");
+        assert_eq!(length("👩‍🎄"), Some(1), "only a person without a stated gender has that form");
         assert_eq!(length("😀🏽"), Some(1), "a face takes no skin tone");
         assert_eq!(length("🇩🇦"), None, "no region of that name");
         assert_eq!(length("🏴󠁧󠁢󠁮󠁩󠁲󠁿"), Some(1), "a flag without a picture");

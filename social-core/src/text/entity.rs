@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::chars::{Scan, is_directional, is_hashtag_char, is_hashtag_letter, is_latin_accent, is_punctuation, is_space};
+use super::chars::{
+    Scan, is_directional, is_hashtag_char, is_hashtag_letter, is_latin_accent, is_punctuation, is_space,
+};
 use super::link;
 
 /// A stretch of a text in bytes of UTF-8 and in UTF-16 code units. Ends are exclusive.
@@ -181,7 +183,8 @@ fn hashtags(scan: &Scan, found: &mut Vec<(EntityKind, usize, usize)>) {
 fn cashtags(scan: &Scan, found: &mut Vec<(EntityKind, usize, usize)>) {
     let mut free_from = 0;
     for at in 0..scan.len() {
-        let bounded = at == 0 || (at > free_from && (is_space(scan.chars[at - 1]) || is_directional(scan.chars[at - 1])));
+        let bounded =
+            at == 0 || (at > free_from && (is_space(scan.chars[at - 1]) || is_directional(scan.chars[at - 1])));
         if at < free_from || scan.chars[at] != '$' || !bounded {
             continue;
         }

@@ -72,7 +72,8 @@ struct Candidate {
 
 impl Candidate {
     fn at(scan: &Scan, hosts: &Hosts, start: usize, before: Option<char>) -> Option<Self> {
-        let scheme = ["http://", "https://"].into_iter().find(|scheme| scan.starts_with(start, scheme)).map_or(0, str::len);
+        let scheme =
+            ["http://", "https://"].into_iter().find(|scheme| scan.starts_with(start, scheme)).map_or(0, str::len);
         let (host, tld) = match hosts.longest_at(scan, start + scheme) {
             Some(tld) => (start + scheme, tld),
             None if scheme > 0 => (start, hosts.longest_at(scan, start)?),
@@ -112,7 +113,11 @@ impl Candidate {
     fn accept_with_scheme(&self, scan: &Scan, certain: bool, found: &mut Vec<Link>) {
         let mut end = self.end;
         let host = &scan.chars[self.host..self.host_end];
-        if host.len() == 4 && scan.starts_with(self.host, "t.co") && self.path == self.host_end && self.path_end > self.path {
+        if host.len() == 4
+            && scan.starts_with(self.host, "t.co")
+            && self.path == self.host_end
+            && self.path_end > self.path
+        {
             // The network's own short links end where their slug ends, whatever is written behind.
             let slug = self.path + 1;
             let slug_end = scan.run(slug, self.path_end, |c| c.is_ascii_alphanumeric());
@@ -178,7 +183,11 @@ impl Hosts {
         for i in (0..hosts.runs.len().saturating_sub(1)).rev() {
             let (run, next) = (&hosts.runs[i], &hosts.runs[i + 1]);
             if run.dot && next.label {
-                let near = if next.dot && next.underscore.is_none() { hosts.runs.get(i + 2).and_then(|r| r.tld) } else { None };
+                let near = if next.dot && next.underscore.is_none() {
+                    hosts.runs.get(i + 2).and_then(|r| r.tld)
+                } else {
+                    None
+                };
                 hosts.runs[i].far = next.far.or(near);
             }
         }
@@ -397,7 +406,15 @@ mod tests {
 
     #[test]
     fn labels_must_be_whole() {
-        for text in ["http://-a.com", "http://a-.com", "http://_a.com", "http://a_b.com", "http://a..com", "http://.com", "http://a.b-"] {
+        for text in [
+            "http://-a.com",
+            "http://a-.com",
+            "http://_a.com",
+            "http://a_b.com",
+            "http://a..com",
+            "http://.com",
+            "http://a.b-",
+        ] {
             assert_eq!(links(text), [""; 0], "{text}");
         }
         assert_eq!(links("http://a_b.c.com"), ["http://a_b.c.com"]);
@@ -413,7 +430,9 @@ mod tests {
     #[test]
     fn long_texts_take_linear_time() {
         // Each of these is quadratic or worse for a naive matcher and would not end within the patience of a test run.
-        for piece in ["a.", "a.b-", "あ", "あ.", "a.co/(", "a.co?!", "http://", "xn--", ".", "a_.", "((", "a.com/(a(", "a.a.あ."] {
+        for piece in
+            ["a.", "a.b-", "あ", "あ.", "a.co/(", "a.co?!", "http://", "xn--", ".", "a_.", "((", "a.com/(a(", "a.a.あ."]
+        {
             let text = piece.repeat(400_000 / piece.len());
             let _ = links(&text);
         }
