@@ -11,6 +11,7 @@ use crate::{
     crypto,
     error::{Actor, Error, ErrorKind, Retry},
     id::{AccountId, ConnectionId, PlatformId, UserId},
+    keeper::token_binding,
     platform::{AuthorizeRequest, PendingAuthorization},
     secret::{AuthCode, OAuthState, PkceVerifier},
     store::{NewConnection, PendingRow, SealedTokens},
@@ -149,24 +150,6 @@ fn pending_binding<'a>(user: UserId, platform: &'a PlatformId) -> Binding<'a> {
         connection: nobody,
         platform: platform.as_str(),
         version: 0,
-    }
-}
-
-/// What a connection's tokens are bound to.
-#[must_use]
-pub fn token_binding<'a>(
-    user: UserId,
-    connection: ConnectionId,
-    platform: &'a PlatformId,
-    version: Version,
-) -> Binding<'a> {
-    Binding {
-        table: "connections",
-        column: "tokens",
-        user: user.uuid(),
-        connection: connection.uuid(),
-        platform: platform.as_str(),
-        version: version.0,
     }
 }
 
