@@ -74,10 +74,8 @@ fn seconds(value: &Value) -> Option<Duration> {
         Value::String(text) => text.trim().parse().ok()?,
         _ => return None,
     };
-    if !(seconds >= 1.0) {
-        return None;
-    }
-    Some(Duration::try_from_secs_f64(seconds.floor()).map_or(LONGEST_LIFE, |life| life.min(LONGEST_LIFE)))
+    let believable = seconds >= 1.0;
+    believable.then(|| Duration::try_from_secs_f64(seconds.floor()).map_or(LONGEST_LIFE, |life| life.min(LONGEST_LIFE)))
 }
 
 /// The tokens after a refresh: what the answer leaves out stays as it was.

@@ -11,6 +11,7 @@
 )]
 
 pub mod clock;
+pub mod fake;
 pub mod fixtures;
 pub mod platform;
 pub mod probe;
