@@ -66,11 +66,10 @@ impl Platform {
 }
 
 /// A registered application.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct App {
     pub(crate) client_id: &'static str,
     /// None: a public client.
-    #[serde(skip)]
     pub(crate) secret: Option<&'static str>,
     pub(crate) name: &'static str,
     /// Scopes it may ask for; empty = all of the network.
@@ -233,6 +232,7 @@ pub(crate) struct Issued {
     pub(crate) refresh: Option<String>,
 }
 
+#[derive(Clone)]
 struct SecretRecord {
     kind: &'static str,
     value: Arc<str>,
@@ -416,8 +416,9 @@ impl TokenBook {
     }
 
     pub(crate) fn secrets(&self, persona: impl Fn(&Grant) -> String) -> Vec<IssuedSecret> {
-        let inner = lock(&self.inner);
-        let shown = inner.secrets.iter().map(|record| IssuedSecret {
+        // Copied first: naming a persona takes the lock of its network, which must never be taken inside this one.
+        let records = lock(&self.inner).secrets.clone();
+        let shown = records.iter().map(|record| IssuedSecret {
             platform: record.grant.platform.as_str().to_owned(),
             kind: record.kind.to_owned(),
             value: record.value.to_string(),

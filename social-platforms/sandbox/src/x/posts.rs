@@ -36,8 +36,8 @@ pub(super) struct Post {
 pub(super) struct Poll {
     pub(super) options: Vec<String>,
     pub(super) duration_minutes: i64,
-    #[serde(default)]
-    reply_settings: Option<Value>,
+    #[serde(default, rename = "reply_settings")]
+    _reply_settings: Option<Value>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -118,7 +118,8 @@ struct BodyEdit {
 impl Body {
     /// The body, or the refusal of its shape.
     fn parse(bytes: &[u8]) -> Result<Self, Answer> {
-        let body: Self = match serde_json::from_slice(bytes) {
+        let is_object = bytes.trim_ascii_start().first() == Some(&b'{');
+        let body: Self = match serde_json::from_slice(if is_object { bytes } else { b"" }) {
             Ok(body) => body,
             Err(error) => {
                 return Err(match serde_json::from_slice::<Value>(bytes) {
@@ -128,7 +129,7 @@ impl Body {
                 });
             }
         };
-        let mut wrong = Vec::new();
+        let mut wrong = nulls(bytes);
         if let Some(poll) = &body.poll {
             if !(2..=4).contains(&poll.options.len()) {
                 wrong.push("$.poll.options: there must be between 2 and 4 items in the array".to_owned());
@@ -199,6 +200,32 @@ impl Body {
         }
         (!details.is_empty()).then_some(Value::Object(details))
     }
+}
+
+/// A member may be left out, but not be null.
+fn nulls(bytes: &[u8]) -> Vec<String> {
+    fn walk(value: &Value, path: &str, found: &mut Vec<String>) {
+        match value {
+            Value::Null => found.push(format!("{path}: null found, which the schema does not allow")),
+            Value::Object(members) => {
+                for (name, member) in members {
+                    walk(member, &format!("{path}.{name}"), found);
+                }
+            }
+            Value::Array(items) => {
+                for (index, item) in items.iter().enumerate() {
+                    walk(item, &format!("{path}[{index}]"), found);
+                }
+            }
+            Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+        }
+    }
+    let mut found = Vec::new();
+    // Almost no body has the word, and only then it is read a second time.
+    if bytes.windows(4).any(|window| window == b"null") {
+        walk(&serde_json::from_slice(bytes).unwrap_or_default(), "$", &mut found);
+    }
+    found
 }
 
 /// The parser's message in the words of the network's schema check.
