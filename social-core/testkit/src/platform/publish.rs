@@ -112,7 +112,17 @@ pub async fn preparing_and_asking_make_nothing_visible<H: Harness>() {
             // A network may still be working on media that it does not let us look at; it says so without effect.
             for _ in 0..10 {
                 let attempted_at = call.now();
-                let cx = PublishContext::new(&call, post.deliveries[0].id, &account, &tokens, &draft, &[], attempted_at, &taken, &*library);
+                let cx = PublishContext::new(
+                    &call,
+                    post.deliveries[0].id,
+                    &account,
+                    &tokens,
+                    &draft,
+                    &[],
+                    attempted_at,
+                    &taken,
+                    &*library,
+                );
                 match platform.publish().commit(&cx, ready.clone()).await {
                     Ok(committed) => break 'committed (committed, attempted_at),
                     Err(error) => match (error.effect(), error.retry_hint()) {
@@ -124,3 +134,39 @@ pub async fn preparing_and_asking_make_nothing_visible<H: Harness>() {
             panic!("{} was never taken", shape.name);
         };
 
+        let visible = world.net.visible().len();
+        assert_eq!(visible, 1, "{}: a commit is one visible thing, it answered {committed:?}", shape.name);
+        world.pass(platform.descriptor().flow.reconcile_after());
+        if !matches!(committed, Committed::Settling { .. }) {
+            for _ in 0..2 {
+                let cx = PublishContext::new(
+                    &call,
+                    post.deliveries[0].id,
+                    &account,
+                    &tokens,
+                    &draft,
+                    &[],
+                    attempted_at,
+                    &taken,
+                    &*library,
+                );
+                let asked = platform.publish().reconcile(&cx, ready.clone()).await;
+                assert!(asked.is_ok(), "{}: {asked:?}", shape.name);
+                assert_eq!(world.net.visible().len(), 1, "{}: asking must not post again", shape.name);
+            }
+        }
+    }
+}
+
+/// Deleting takes a post away; deleting again is a success too.
+pub async fn a_published_post_can_be_deleted_twice<H: Harness>() {
+    let world = World::<H>::start().await;
+    if !world.net.platform().descriptor().abilities.delete {
+        return;
+    }
+    let shape = world.net.shapes().remove(0);
+    let delivery = world.publish(&shape).await;
+    assert_eq!(world.social.delete_remote(world.user, delivery.id).await.expect("deleting works"), Deleted::Now);
+    assert!(world.net.visible().iter().all(|visible| visible.deleted));
+    world.social.delete_remote(world.user, delivery.id).await.expect("deleting again is fine");
+}
