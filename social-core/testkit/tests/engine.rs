@@ -435,6 +435,8 @@ async fn a_dead_token_is_refreshed_once_and_the_commit_gets_a_new_permit() {
     let shop = shop(&network).await;
     let connection = shop.accounts[0].connection;
     let tokens = shop.social.keeper().tokens(connection, None).await.unwrap();
+    // Tokens that were only just given are not replaced.
+    shop.clock.advance(Duration::from_secs(120));
     network.kill_token(tokens.access.expose());
     let post = shop.post("hello").await;
     shop.tick().await;

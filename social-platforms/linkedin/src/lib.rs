@@ -122,7 +122,9 @@ impl LinkedInBuilder {
         let secret = client_secret.map_err(|e| config(format!("the LinkedIn client secret cannot be used: {e}")))?;
         let folded = base_url.is_some();
         let (www, api) = match base_url {
-            Some(base) if base.cannot_be_a_base() || !base.has_host() => return Err(config("the LinkedIn base URL is no web address")),
+            Some(base) if base.cannot_be_a_base() || !base.has_host() => {
+                return Err(config("the LinkedIn base URL is no web address"));
+            }
             Some(base) => (base.clone(), base),
             None => (home("https://www.linkedin.com")?, home("https://api.linkedin.com")?),
         };

@@ -60,7 +60,6 @@ impl X {
     pub const ID: PlatformId = descriptor::ID;
 
     /// Begins with the credentials of a confidential client ("Web App" or "Automated App") of X's developer console.
-    #[must_use]
     pub fn builder(client_id: impl Into<String>, client_secret: impl Into<String>) -> XBuilder {
         XBuilder {
             client_id: client_id.into(),

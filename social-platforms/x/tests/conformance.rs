@@ -1,4 +1,4 @@
-//! What every adapter promises, held against the sandbox.
+//! X against the sandbox, by the suite that every adapter passes.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,22 +12,22 @@ use social_x::X;
 use url::Url;
 
 #[derive(Debug)]
-struct InSandbox;
+struct OnX;
 
-impl Simulated for InSandbox {
+impl Simulated for OnX {
     const PLATFORM: &'static str = "x";
     const PERSONA: &'static str = "ada";
     const VISIBLE: &'static [&'static str] = &["posts.create"];
     const OTHERS: &'static [&'static str] = &[
         "posts.timeline",
         "posts.delete",
-        "users.me",
         "media.upload",
         "media.initialize",
         "media.append",
         "media.finalize",
         "media.status",
         "media.metadata",
+        "users.me",
     ];
     const TOKEN_LIFE: Duration = Duration::from_secs(7200);
 
@@ -36,22 +36,29 @@ impl Simulated for InSandbox {
     }
 
     fn shapes() -> Vec<Shape> {
-        let link =
-            Link { url: "https://shop.example.com/a?b=c".into(), title: None, description: None, thumbnail: None };
-        let poll =
-            json!({"poll": {"options": ["Tea", "Coffee ☕"], "duration_minutes": 60}, "reply_settings": "following"});
-        let pictures = Draft::text("A lighthouse at dusk").image(sample::png(800, 600), "A lighthouse.");
+        let link = Link { url: "https://example.org/a?b=c".into(), title: None, description: None, thumbnail: None };
+        let images = Draft::text("Four views of the harbour.")
+            .image(sample::png(640, 480), "the harbour at dawn")
+            .image(sample::jpeg(640, 480), "the harbour at noon")
+            .image(sample::png(320, 200), "the harbour at dusk")
+            .image(sample::png(320, 201), "the harbour at night");
+        let video = sample::Mp4::new(640, 360, 5_000).total_bytes(2_500_000).bytes();
+        let poll = json!({ "poll": { "options": ["Tea", "Coffee"], "duration_minutes": 60 } });
         vec![
-            Shape::one("text", Draft::text("Hello & welcome <3 👋 cafe\u{301}")),
-            Shape::one("link", Draft::text("New in the shop").link(link)),
-            Shape::one("pictures", pictures.image(sample::jpeg(640, 480), "")),
-            Shape::one("animation", Draft::text("It moves").image(sample::gif(320, 200, 3), "A wave.")),
-            Shape::one("video", Draft::text("").video(sample::mp4(1280, 720, 2_000, 3 * 1024 * 1024 + 1))),
-            Shape::one("poll", Draft::text("What do you drink?").option(X::ID, poll)),
-            Shape::one("thread", Draft::text("One").then("Two").then("Three")).parts(3),
-            Shape::one("first comment", Draft::text("A post").first_comment("More at shop.example.com")).parts(2),
+            Shape::one("a text", Draft::text("Good morning, harbour 🌊")),
+            Shape::one(
+                "a text that comes back changed",
+                Draft::text("Tea & cake <3 at  the cafe\u{301}, shop.example.com"),
+            ),
+            Shape::one("a link", Draft::text("Read this.").link(link)),
+            Shape::one("four images", images),
+            Shape::one("a gif", Draft::text("It moves.").image(sample::gif(200, 200, 3), "a moving square")),
+            Shape::one("a video", Draft::text("A film of the sea.").video(video)),
+            Shape::one("a poll", Draft::text("What do you drink?").option(X::ID, poll)),
+            Shape::one("a thread", Draft::text("One.").then("Two.").then("Three.")).parts(3),
+            Shape::one("a first comment", Draft::text("A post.").first_comment("And a comment.")).parts(2),
         ]
     }
 }
 
-social_testkit::platform_suite!(SandboxNet<InSandbox>);
+social_testkit::platform_suite!(SandboxNet<OnX>);
