@@ -20,6 +20,7 @@ impl Simulated for OnX {
     const VISIBLE: &'static [&'static str] = &["posts.create"];
     const OTHERS: &'static [&'static str] = &[
         "posts.timeline",
+        "posts.delete",
         "media.upload",
         "media.initialize",
         "media.append",
@@ -45,6 +46,10 @@ impl Simulated for OnX {
         let poll = json!({ "poll": { "options": ["Tea", "Coffee"], "duration_minutes": 60 } });
         vec![
             Shape::one("a text", Draft::text("Good morning, harbour 🌊")),
+            Shape::one(
+                "a text that comes back changed",
+                Draft::text("Tea & cake <3 at  the cafe\u{301}, shop.example.com"),
+            ),
             Shape::one("a link", Draft::text("Read this.").link(link)),
             Shape::one("four images", images),
             Shape::one("a gif", Draft::text("It moves.").image(sample::gif(200, 200, 3), "a moving square")),
