@@ -8,7 +8,7 @@ mod backend;
 mod jobs;
 mod posts;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod writer;
 
 use std::{

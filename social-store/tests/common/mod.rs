@@ -1,5 +1,7 @@
 //! Databases for the tests over PostgreSQL.
 
+#![allow(unreachable_pub, reason = "shared by tests inside and outside of the crate")]
+
 use social_testkit::pg::Server;
 use sqlx::{Connection as _, PgConnection};
 
