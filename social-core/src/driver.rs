@@ -30,6 +30,9 @@ const LONGEST_DOUBT: Duration = Duration::from_secs(24 * 3600);
 /// What must be left of the lease beyond the deadline of the visible call.
 const LEASE_MARGIN: Duration = Duration::from_secs(5);
 
+/// A half-made thread that waits for a reconnect is looked at this often.
+const PATIENCE: Duration = Duration::from_secs(3600);
+
 /// How a run with a delivery ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stopped {
@@ -491,9 +494,7 @@ impl<'a> Driver<'a> {
                         Err(other) => return Box::pin(self.failed_without_effect(other.effect_none(), None)).await,
                     }
                 }
-                let wake_at =
-                    later(self.delivery().due_at, signed(self.delivery().late_limit + Duration::from_secs(1)));
-                self.rest_with_error(Event::ConnectionLost, wake_at, &error).await
+                self.await_reconnect(&error).await
             }
             kind if limits(kind) && matches!(error.retry_hint(), Retry::After(_)) => {
                 let until = self.until(&error).unwrap_or_else(|| later(now, signed(Duration::from_secs(60))));
@@ -508,7 +509,9 @@ impl<'a> Driver<'a> {
                 self.rest_with_error(Event::Limited, until, &error).await
             }
             _ => match error.retry_hint() {
-                Retry::Never | Retry::AfterReconnect => self.fail(error).await,
+                Retry::Never => self.fail(error).await,
+                // The grant works, but not for this: granting more is the cure.
+                Retry::AfterReconnect => self.await_reconnect(&error).await,
                 Retry::After(wait) => self.rest_with_error(Event::FailedForNow, later(now, signed(wait)), &error).await,
                 Retry::Backoff => {
                     let attempt = self.delivery().attempt + 1;
@@ -523,6 +526,13 @@ impl<'a> Driver<'a> {
                 }
             },
         }
+    }
+
+    /// Waits for the user to connect again; looked at once more when it has become too late.
+    async fn await_reconnect(&mut self, error: &Error) -> Result<Flow, Error> {
+        let too_late = later(self.delivery().due_at, signed(self.delivery().late_limit + Duration::from_secs(1)));
+        let wake_at = if too_late > self.now() { too_late } else { later(self.now(), signed(PATIENCE)) };
+        self.rest_with_error(Event::ConnectionLost, wake_at, error).await
     }
 
     async fn await_limit(&mut self, until: Timestamp, response: Value) -> Result<Flow, Error> {
