@@ -532,7 +532,14 @@ impl<'a> Driver<'a> {
     async fn await_reconnect(&mut self, error: &Error) -> Result<Flow, Error> {
         let too_late = later(self.delivery().due_at, signed(self.delivery().late_limit + Duration::from_secs(1)));
         let wake_at = if too_late > self.now() { too_late } else { later(self.now(), signed(PATIENCE)) };
-        self.rest_with_error(Event::ConnectionLost, wake_at, error).await
+        let flow = self.rest_with_error(Event::ConnectionLost, wake_at, error).await?;
+        // The user may have connected again while we held the delivery, when there was nothing waiting to be released yet.
+        let (user, id) = (self.delivery().user, self.delivery().account);
+        let moved = self.inner.store.account(user, id).await?;
+        if moved.is_some_and(|account| account.connection != self.claimed.account.connection) {
+            self.inner.store.release_reconnected(id, self.now()).await?;
+        }
+        Ok(flow)
     }
 
     async fn await_limit(&mut self, until: Timestamp, response: Value) -> Result<Flow, Error> {
