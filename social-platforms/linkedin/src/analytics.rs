@@ -34,9 +34,16 @@ const MEMBER_SCOPE: &str = "r_member_postAnalytics";
 impl Analytics for LinkedIn {
     /// Of pages the last twelve months, 50 posts to a call, where a post without any activity counts 0; of members five calls for each
     /// post. Ids that are neither shares nor posts are left out.
-    async fn posts(&self, cx: &CallContext, tokens: &TokenSet, account: &Account, ids: &[RemotePostId]) -> Result<Vec<PostMetrics>, Error> {
+    async fn posts(
+        &self,
+        cx: &CallContext,
+        tokens: &TokenSet,
+        account: &Account,
+        ids: &[RemotePostId],
+    ) -> Result<Vec<PostMetrics>, Error> {
         let owner = author(&account.profile);
-        let posts: Vec<(&RemotePostId, Kind)> = ids.iter().filter_map(|id| Some((id, Kind::of(id.as_str())?))).collect();
+        let posts: Vec<(&RemotePostId, Kind)> =
+            ids.iter().filter_map(|id| Some((id, Kind::of(id.as_str())?))).collect();
         let mut found = Vec::with_capacity(posts.len());
         if is_organization(&owner) {
             for batch in posts.chunks(BATCH) {
@@ -80,13 +87,15 @@ impl LinkedIn {
     ) -> Result<(), Error> {
         let mut query = format!("q=organizationalEntity&organizationalEntity={}", encode(owner));
         for kind in [Kind::Share, Kind::Post] {
-            let list: Vec<String> = batch.iter().filter(|(_, of)| *of == kind).map(|(id, _)| encode(id.as_str())).collect();
+            let list: Vec<String> =
+                batch.iter().filter(|(_, of)| *of == kind).map(|(id, _)| encode(id.as_str())).collect();
             if !list.is_empty() {
                 query.push_str(&format!("&{}=List({})", kind.list(), list.join(",")));
             }
         }
         let url = self.api.rest("organizationalEntityShareStatistics", Some(&query));
-        let page: Page<ShareStatistics> = self.read(cx, tokens, "analytics.posts", url, Some("FINDER")).await?.json()?;
+        let page: Page<ShareStatistics> =
+            self.read(cx, tokens, "analytics.posts", url, Some("FINDER")).await?.json()?;
         let mut counts: HashMap<String, _> = page
             .elements
             .into_iter()
@@ -101,13 +110,20 @@ impl LinkedIn {
         Ok(())
     }
 
-    async fn member_post(&self, cx: &CallContext, tokens: &TokenSet, id: &RemotePostId, kind: Kind) -> Result<PostMetrics, Error> {
+    async fn member_post(
+        &self,
+        cx: &CallContext,
+        tokens: &TokenSet,
+        id: &RemotePostId,
+        kind: Kind,
+    ) -> Result<PostMetrics, Error> {
         let mut values = BTreeMap::new();
         for (name, metric) in MEMBER_METRICS {
             let entity = format!("({}:{})", kind.entity(), encode(id.as_str()));
             let query = format!("q=entity&entity={entity}&queryType={metric}&aggregation=TOTAL");
             let url = self.api.rest("memberCreatorPostAnalytics", Some(&query));
-            let page: Page<MetricCount> = self.read(cx, tokens, "analytics.posts", url, Some("FINDER")).await?.json()?;
+            let page: Page<MetricCount> =
+                self.read(cx, tokens, "analytics.posts", url, Some("FINDER")).await?.json()?;
             values.insert(name.to_owned(), page.elements.iter().map(MetricCount::number).sum());
         }
         Ok(PostMetrics { id: id.clone(), values, at: cx.now() })

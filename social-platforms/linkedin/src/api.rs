@@ -83,14 +83,18 @@ mod tests {
 
     #[test]
     fn restli_syntax_stays_and_urns_are_encoded() {
-        let api = Api::new(url("http://127.0.0.1:9/linkedin/"), url("http://127.0.0.1:9/linkedin"), "202609".into(), true);
+        let api =
+            Api::new(url("http://127.0.0.1:9/linkedin/"), url("http://127.0.0.1:9/linkedin"), "202609".into(), true);
         let share = encode("urn:li:share:1");
         assert_eq!(
             api.rest(&format!("posts/{share}"), Some(&format!("ids=List({share},{share})"))).as_str(),
             "http://127.0.0.1:9/linkedin/rest/posts/urn%3Ali%3Ashare%3A1?ids=List(urn%3Ali%3Ashare%3A1,urn%3Ali%3Ashare%3A1)"
         );
         assert_eq!(api.permalink("urn:li:share:1"), "http://127.0.0.1:9/linkedin/feed/update/urn:li:share:1/");
-        assert_eq!(encode("urn:li:comment:(urn:li:activity:1,2)/../x"), "urn%3Ali%3Acomment%3A%28urn%3Ali%3Aactivity%3A1%2C2%29%2F..%2Fx");
+        assert_eq!(
+            encode("urn:li:comment:(urn:li:activity:1,2)/../x"),
+            "urn%3Ali%3Acomment%3A%28urn%3Ali%3Aactivity%3A1%2C2%29%2F..%2Fx"
+        );
     }
 
     #[test]
@@ -108,7 +112,8 @@ mod tests {
         ] {
             assert!(!api.is_upload_host(&url(bad)), "{bad}");
         }
-        let folded = Api::new(url("http://localhost:1/linkedin"), url("http://localhost:1/linkedin"), "202609".into(), true);
+        let folded =
+            Api::new(url("http://localhost:1/linkedin"), url("http://localhost:1/linkedin"), "202609".into(), true);
         assert!(folded.is_upload_host(&url("http://127.0.0.1:1/linkedin/dms-uploads/x")));
         assert!(!folded.is_upload_host(&url("http://192.0.2.1/x")));
     }

@@ -29,7 +29,12 @@ impl Connect for LinkedIn {
         self.oauth.authorize(&self.descriptor.id, request, &[])
     }
 
-    async fn exchange(&self, cx: &CallContext, code: AuthCode, pending: &PendingAuthorization) -> Result<TokenSet, Error> {
+    async fn exchange(
+        &self,
+        cx: &CallContext,
+        code: AuthCode,
+        pending: &PendingAuthorization,
+    ) -> Result<TokenSet, Error> {
         let mut tokens = self.oauth.exchange(cx, code, pending).await?;
         if tokens.scopes.is_empty() {
             // A member consents to all scopes or to none.
@@ -112,7 +117,13 @@ impl LinkedIn {
         Ok(pages)
     }
 
-    async fn page(&self, cx: &CallContext, token: &AccessToken, urn: &str, role: &str) -> Result<AccountProfile, Error> {
+    async fn page(
+        &self,
+        cx: &CallContext,
+        token: &AccessToken,
+        urn: &str,
+        role: &str,
+    ) -> Result<AccountProfile, Error> {
         let id = urn.rsplit(':').next().unwrap_or(urn);
         let request = cx.http().get("accounts.page", self.api.rest(&format!("organizations/{}", encode(id)), None));
         let reply = self.api.versioned(request, token).send().await?;

@@ -6,8 +6,8 @@ use jiff::civil::Date;
 use social_core::{
     PlatformDescriptor, PlatformId,
     descriptor::{
-        Abilities, ClientAuth, LinkRules, MediaRule, MediaRules, MediaTransport, OAuthFacts, Pkce, PublishFlow, RefreshStyle,
-        ScopePreset, TextRules, TokenFacts,
+        Abilities, ClientAuth, LinkRules, MediaRule, MediaRules, MediaTransport, OAuthFacts, Pkce, PublishFlow,
+        RefreshStyle, ScopePreset, TextRules, TokenFacts,
     },
     media::MediaKind,
     rate::{RateRule, RateScope, WindowKind},
@@ -120,8 +120,15 @@ fn media() -> MediaRules {
     const PIXELS: u64 = 36_152_320 - 1;
     MediaRules {
         kinds: vec![
-            MediaRule { max_pixels: Some(PIXELS), ..MediaRule::new(MediaKind::Image, 20, &["image/jpeg", "image/png"]) },
-            MediaRule { max_pixels: Some(PIXELS), max_frames: Some(250), ..MediaRule::new(MediaKind::Gif, 20, &["image/gif"]) },
+            MediaRule {
+                max_pixels: Some(PIXELS),
+                ..MediaRule::new(MediaKind::Image, 20, &["image/jpeg", "image/png"])
+            },
+            MediaRule {
+                max_pixels: Some(PIXELS),
+                max_frames: Some(250),
+                ..MediaRule::new(MediaKind::Gif, 20, &["image/gif"])
+            },
             MediaRule {
                 min_bytes: Some(75 * 1024),
                 max_bytes: Some(500_000_000),

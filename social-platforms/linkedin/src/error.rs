@@ -3,11 +3,7 @@
 
 use std::time::Duration;
 
-use social_core::{
-    Actor, CallContext, Error, ErrorKind, Retry,
-    http::Reply,
-    rate::RateScope,
-};
+use social_core::{Actor, CallContext, Error, ErrorKind, Retry, http::Reply, rate::RateScope};
 
 use crate::wire::Fault;
 
@@ -122,7 +118,9 @@ fn withdrawn(error: Error) -> Error {
 }
 
 fn expired(error: Error) -> Error {
-    error.message("the access token has expired").advice("The connection to LinkedIn has run out. Please connect the account again.")
+    error
+        .message("the access token has expired")
+        .advice("The connection to LinkedIn has run out. Please connect the account again.")
 }
 
 fn media_pending(error: Error) -> Error {
@@ -175,7 +173,12 @@ pub(crate) fn media_fault(reply: &Reply) -> Option<MediaFault> {
         None
     } else if fault.has_code(&["MEDIA_ASSET_WAITING_UPLOAD"]) || fault.says("still processing") {
         Some(MediaFault::Pending)
-    } else if fault.has_code(&["MEDIA_ASSET_PROCESSING_FAILED", "UPDATING_ASSET_FAILED", "INVALID_VIDEO_ID", "EXPIRED_UPLOAD_URL"]) {
+    } else if fault.has_code(&[
+        "MEDIA_ASSET_PROCESSING_FAILED",
+        "UPDATING_ASSET_FAILED",
+        "INVALID_VIDEO_ID",
+        "EXPIRED_UPLOAD_URL",
+    ]) {
         Some(MediaFault::Lost)
     } else {
         None
@@ -244,7 +247,8 @@ mod tests {
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
             let name = path.file_stem().unwrap().to_string_lossy().into_owned();
-            let row = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap_or_else(|e| panic!("{name}: {e}"));
+            let row =
+                serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap_or_else(|e| panic!("{name}: {e}"));
             rows.push((name, row));
         }
         rows.sort_by(|a, b| a.0.cmp(&b.0));
@@ -294,7 +298,8 @@ mod tests {
     fn no_answer_to_a_create_is_proof_unless_the_table_says_so() {
         for status in 100..1000 {
             for body in ["", "<html>sorry</html>", "{}", "[]", "null", "{\"message\":7}"] {
-                let row = Row { body: body.into(), status, operation: commit(), expect: rows("errors").remove(0).1.expect };
+                let row =
+                    Row { body: body.into(), status, operation: commit(), expect: rows("errors").remove(0).1.expect };
                 let proven = matches!(status, 401 | 411 | 413 | 415 | 426 | 429);
                 assert_eq!(table(&reply(&row), 0.0).effect() == Effect::None, proven, "{status} {body}");
             }
@@ -303,7 +308,10 @@ mod tests {
 
     #[test]
     fn only_posts_are_taken_from_a_refusal() {
-        assert_eq!(named_post("duplicate of urn:li:ugcPost:12, see urn:li:share:3").as_deref(), Some("urn:li:ugcPost:12"));
+        assert_eq!(
+            named_post("duplicate of urn:li:ugcPost:12, see urn:li:share:3").as_deref(),
+            Some("urn:li:ugcPost:12")
+        );
         for text in ["", "urn:li:share:", "urn:li:share:x1", "urn:li:image:5", "urn:li:person:9"] {
             assert_eq!(named_post(text), None, "{text}");
         }

@@ -17,7 +17,7 @@ use std::fmt;
 
 use jiff::civil::Date;
 use social_core::{
-    Analytics, ClientSecret, Connect, Error, ErrorKind, Platform, PlatformDescriptor, Publish, oauth::OAuthClient,
+    Analytics, ClientSecret, Connect, Error, ErrorKind, Platform, PlatformDescriptor, PlatformId, Publish, oauth::OAuthClient,
     secret::SecretError,
 };
 use url::Url;
@@ -35,6 +35,9 @@ pub struct LinkedIn {
 }
 
 impl LinkedIn {
+    /// LinkedIn's id.
+    pub const ID: PlatformId = descriptor::ID;
+
     /// Begins with the credentials of a LinkedIn app.
     pub fn builder(client_id: impl Into<String>, client_secret: impl Into<String>) -> LinkedInBuilder {
         LinkedInBuilder {
@@ -74,6 +77,8 @@ impl Platform for LinkedIn {
     }
 }
 
+type Change = Box<dyn FnOnce(&mut PlatformDescriptor)>;
+
 /// Puts a [`LinkedIn`] together.
 #[must_use = "nothing happens before `build`"]
 pub struct LinkedInBuilder {
@@ -82,7 +87,7 @@ pub struct LinkedInBuilder {
     preset: Option<String>,
     base_url: Option<Url>,
     api_version: String,
-    change: Option<Box<dyn FnOnce(&mut PlatformDescriptor)>>,
+    change: Option<Change>,
 }
 
 impl LinkedInBuilder {
@@ -122,7 +127,9 @@ impl LinkedInBuilder {
         let secret = client_secret.map_err(|e| config(format!("the LinkedIn client secret cannot be used: {e}")))?;
         let folded = base_url.is_some();
         let (www, api) = match base_url {
-            Some(base) if base.cannot_be_a_base() || !base.has_host() => return Err(config("the LinkedIn base URL is no web address")),
+            Some(base) if base.cannot_be_a_base() || !base.has_host() => {
+                return Err(config("the LinkedIn base URL is no web address"));
+            }
             Some(base) => (base.clone(), base),
             None => (home("https://www.linkedin.com")?, home("https://api.linkedin.com")?),
         };

@@ -23,7 +23,11 @@ pub(crate) fn escape(text: &str) -> String {
             Piece::Char(c, next) => {
                 // Behind anything but white space it is not known what LinkedIn takes for a hashtag.
                 let tag = c == '#' && before.is_none_or(char::is_whitespace) && next.is_some_and(char::is_alphanumeric);
-                if tag { out.push(c) } else { push(&mut out, c) }
+                if tag {
+                    out.push(c)
+                } else {
+                    push(&mut out, c)
+                }
                 before = Some(c);
             }
         }
@@ -93,7 +97,10 @@ fn push(out: &mut String, c: char) {
 }
 
 enum Piece<'t> {
-    Mention { name: &'t str, urn: &'t str },
+    Mention {
+        name: &'t str,
+        urn: &'t str,
+    },
     /// A character and the one behind it.
     Char(char, Option<char>),
 }
@@ -281,7 +288,8 @@ mod tests {
 
     #[test]
     fn a_returned_text_equals_the_sent_one() {
-        let sent = escape("New: @[Acme](urn:li:organization:1) #rust_lang\n(see https://example.com/very/long_path) 🎉");
+        let sent =
+            escape("New: @[Acme](urn:li:organization:1) #rust_lang\n(see https://example.com/very/long_path) 🎉");
         let back = "New: @[Acme](urn:li:organization:1) {hashtag|\\#|rust_lang}\n\\(see https://lnkd.in/abc\\) 🎉";
         assert_eq!(fingerprint(&sent), fingerprint(back));
         assert_ne!(fingerprint(&sent), fingerprint("New: Acme"));

@@ -22,8 +22,10 @@ use crate::{
     wire::{FinalizeRequest, FinalizeUpload, InitializeUpload, MediaStatus, OpenedUpload, UploadRequest, Valued},
 };
 
-/// How often one file is uploaded anew before the post fails.
-const RESTARTS: u8 = 2;
+/// How often one upload is opened anew because its addresses have ended.
+const REOPENED_MOST: u8 = 3;
+/// How often one file is uploaded anew because LinkedIn could not process it.
+const REPROCESSED_MOST: u8 = 1;
 /// An upload is not begun when its address ends this soon.
 const EXPIRY_MARGIN: SignedDuration = SignedDuration::from_secs(60);
 /// How long to wait for a picture or document whose state may not be read.
@@ -52,9 +54,12 @@ pub(crate) enum Progress {
 pub(crate) struct Item {
     kind: Kind,
     size: u64,
-    /// How often it was begun anew.
+    /// How often its addresses ended.
     #[serde(default)]
-    restarts: u8,
+    reopened: u8,
+    /// How often LinkedIn could not process it.
+    #[serde(default)]
+    reprocessed: u8,
     #[serde(flatten)]
     state: State,
 }
@@ -136,7 +141,7 @@ impl Item {
                 MediaKind::Document => Kind::Document,
                 _ => Kind::Image,
             };
-            Self { kind, size: file.facts.size_bytes, restarts: 0, state: State::Planned }
+            Self { kind, size: file.facts.size_bytes, reopened: 0, reprocessed: 0, state: State::Planned }
         };
         files.iter().map(item).collect()
     }
@@ -151,15 +156,25 @@ impl Item {
         if let State::Usable { at, .. } | State::Sent { at, .. } = self.state { Some(at) } else { None }
     }
 
-    /// Whether it may be uploaded anew.
-    pub(crate) fn may_restart(&self) -> bool {
-        self.restarts < RESTARTS
+    /// Whether it may be uploaded anew after LinkedIn could not process it.
+    pub(crate) fn may_reprocess(&self) -> bool {
+        self.reprocessed < REPROCESSED_MOST
     }
 
-    /// Begins anew, unless that was tried often enough.
-    fn restart(&mut self) -> Option<Progress> {
-        self.may_restart().then(|| {
-            self.restarts += 1;
+    /// Begins anew because LinkedIn could not process it, unless that was tried.
+    fn reprocess(&mut self) -> Option<Progress> {
+        let may = self.may_reprocess();
+        may.then(|| {
+            self.reprocessed += 1;
+            self.state = State::Planned;
+            Progress::Moved
+        })
+    }
+
+    /// Begins anew because the addresses have ended, unless that happens again and again.
+    fn reopen(&mut self) -> Option<Progress> {
+        (self.reopened < REOPENED_MOST).then(|| {
+            self.reopened += 1;
             self.state = State::Planned;
             Progress::Moved
         })
@@ -176,7 +191,8 @@ impl Item {
 }
 
 impl LinkedIn {
-    /// Does the next step: opens one upload, sends one part, finalizes, or asks what became of what was sent.
+    /// Does the next step: uploads one picture or document, opens a video, sends one part of it, finalizes it, or asks what became of what
+    /// was sent.
     pub(crate) async fn advance_media(
         &self,
         cx: &PublishContext<'_>,
@@ -202,13 +218,18 @@ impl LinkedIn {
             if let State::Usable { urn, unreadable: false, .. } = &item.state
                 && let Processing::Failed(reason) = self.processing(cx, item.kind, urn).await?
             {
-                return item.restart().ok_or_else(|| unusable(reason));
+                return item.reprocess().ok_or_else(|| unusable(reason));
             }
         }
         Ok(Progress::Usable)
     }
 
-    async fn open_upload(&self, cx: &PublishContext<'_>, item: &mut Item, file: &StoredMedia) -> Result<Progress, Error> {
+    async fn open_upload(
+        &self,
+        cx: &PublishContext<'_>,
+        item: &mut Item,
+        file: &StoredMedia,
+    ) -> Result<Progress, Error> {
         let size = cx.open(file).await?.size_bytes();
         let is_video = item.kind == Kind::Video;
         let owner = author(&cx.account.profile);
@@ -235,7 +256,8 @@ impl LinkedIn {
                 .collect(),
         };
         if size == 0 || !covers(&parts, size) {
-            return Err(Error::new(ErrorKind::Unexpected, "media.initialize").message("the upload instructions do not cover the file"));
+            return Err(Error::new(ErrorKind::Unexpected, "media.initialize")
+                .message("the upload instructions do not cover the file"));
         }
         item.size = size;
         item.state = State::Open {
@@ -245,7 +267,11 @@ impl LinkedIn {
             etags: Vec::new(),
             expires_at: opened.upload_url_expires_at.and_then(|ms| Timestamp::from_millisecond(ms).ok()),
         };
-        Ok(Progress::Moved)
+        if is_video {
+            return Ok(Progress::Moved);
+        }
+        // One piece: it is sent whole after an interruption in any case, and then better to an address of its own.
+        self.send_part(cx, item, file).await
     }
 
     async fn send_part(&self, cx: &PublishContext<'_>, item: &mut Item, file: &StoredMedia) -> Result<Progress, Error> {
@@ -256,14 +282,16 @@ impl LinkedIn {
                     item.state = State::Sent { urn: std::mem::take(urn), at: cx.now(), unreadable: false };
                     Ok(Progress::Moved)
                 }
-                Finalized::Lost(error) => item.restart().ok_or(error),
+                Finalized::Lost(error) => item.reopen().ok_or(error),
             };
         };
         if expires_at.is_some_and(|at| later(cx.now(), EXPIRY_MARGIN) > at) {
-            return item.restart().ok_or_else(|| session_over("the addresses of the upload expired again and again"));
+            return item.reopen().ok_or_else(|| session_over("the addresses of the upload expired again and again"));
         }
         let url = Url::parse(&part.url).ok().filter(|url| self.api.is_upload_host(url)).ok_or_else(|| {
-            Error::new(ErrorKind::Unexpected, "media.upload").message("the upload address is not one of LinkedIn's").effect_none()
+            Error::new(ErrorKind::Unexpected, "media.upload")
+                .message("the upload address is not one of LinkedIn's")
+                .effect_none()
         })?;
         let length = part.last.saturating_sub(part.first) + 1;
         let body = Body::Media { source: cx.open(file).await?, range: part.first..part.last.saturating_add(1) };
@@ -280,21 +308,29 @@ impl LinkedIn {
         let reply = request.send().await?;
         if !reply.is_success() {
             let error = classify(cx.call, &reply);
-            return if is_session_over(&reply, item.kind) { item.restart().ok_or(error) } else { Err(error) };
+            return if is_session_over(&reply, item.kind) { item.reopen().ok_or(error) } else { Err(error) };
         }
         if item.kind != Kind::Video {
             item.state = State::Sent { urn: std::mem::take(urn), at: cx.now(), unreadable: false };
             return Ok(Progress::Moved);
         }
         let etag = reply.header("etag").filter(|etag| !etag.is_empty()).ok_or_else(|| {
-            Error::new(ErrorKind::Unexpected, "media.upload").message("LinkedIn took a part without naming it").provider(reply.provider(None))
+            Error::new(ErrorKind::Unexpected, "media.upload")
+                .message("LinkedIn took a part without naming it")
+                .provider(reply.provider(None))
         })?;
         etags.push(etag.to_owned());
         parts.remove(0);
         Ok(Progress::Moved)
     }
 
-    async fn finalize(&self, cx: &PublishContext<'_>, video: &str, token: &str, etags: &[String]) -> Result<Finalized, Error> {
+    async fn finalize(
+        &self,
+        cx: &PublishContext<'_>,
+        video: &str,
+        token: &str,
+        etags: &[String],
+    ) -> Result<Finalized, Error> {
         let body = FinalizeUpload {
             finalize_upload_request: FinalizeRequest { video, upload_token: token, uploaded_part_ids: etags },
         };
@@ -333,11 +369,13 @@ impl LinkedIn {
                     closed.push(item.kind);
                     positive(later(at, item.grace()).duration_since(cx.now()))
                 }
-                Processing::Failed(reason) => return item.restart().ok_or_else(|| unusable(reason)),
+                Processing::Failed(reason) => return item.reprocess().ok_or_else(|| unusable(reason)),
                 Processing::Under | Processing::Waiting if cx.now().duration_since(at) > PATIENCE => {
                     return Err(Error::new(ErrorKind::Unavailable, "media.status")
                         .message("LinkedIn has not finished processing the media")
-                        .advice("LinkedIn takes unusually long to prepare a file of this post. We look again by ourselves.")
+                        .advice(
+                            "LinkedIn takes unusually long to prepare a file of this post. We look again by ourselves.",
+                        )
                         .effect_none());
                 }
                 Processing::Under | Processing::Waiting => Some(item.kind.poll_after()),
@@ -388,7 +426,9 @@ enum Finalized {
 
 /// Whether the parts are the whole file, in order and without gaps.
 fn covers(parts: &[Part], size: u64) -> bool {
-    let end = parts.iter().try_fold(0, |next, part| (part.first == next && part.last >= part.first).then_some(part.last.checked_add(1)?));
+    let end = parts
+        .iter()
+        .try_fold(0, |next, part| (part.first == next && part.last >= part.first).then_some(part.last.checked_add(1)?));
     end == Some(size)
 }
 

@@ -101,6 +101,10 @@ impl LinkedInOptions {
     /// # Errors
     /// Why they do not have this shape, fit to be shown.
     pub(crate) fn of(draft: &Draft) -> Result<Self, String> {
+        // A list would be read as the values without their names.
+        if draft.options.get(&ID).is_some_and(|options| !options.is_object()) {
+            return Err("the options are not an object with names and values".to_owned());
+        }
         draft.options_for(&ID)
     }
 }

@@ -5,9 +5,9 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use social_core::{
-    Account, AccountKind, AccountProfile, CallContext, Checkpoint, Committed, Deleted, Draft, Error, ErrorKind, PlatformDescriptor,
-    Prepared, Publish, PublishContext, Reconciled, RemotePost, RemotePostId, Retry, Settled, TokenSet, Violation,
-    descriptor::TextRules, http::Reply, media::MediaKind, platform::TextUse, text::count,
+    Account, AccountKind, AccountProfile, CallContext, Checkpoint, Committed, Deleted, Draft, Error, ErrorKind,
+    PlatformDescriptor, Prepared, Publish, PublishContext, Reconciled, RemotePost, RemotePostId, Retry, Settled,
+    TokenSet, Violation, descriptor::TextRules, http::Reply, media::MediaKind, platform::TextUse, text::count,
 };
 use tracing::info;
 use url::Url;
@@ -20,7 +20,10 @@ use crate::{
     media::{Item, Progress},
     options::{LinkedInOptions, is_post_urn},
     validate,
-    wire::{Article, Content, Distribution, FoundComment, MediaItem, NewComment, NewPost, PollContent, PollSettings, ReshareContext, Text},
+    wire::{
+        Article, Content, Distribution, FoundComment, MediaItem, NewComment, NewPost, PollContent, PollSettings,
+        ReshareContext, Text,
+    },
 };
 
 /// Version of [`Step`].
@@ -98,7 +101,9 @@ impl Publish for LinkedIn {
             }
             // Written before and not published. The media may have turned out to be unusable meanwhile.
             Step::Ready { body, mut items, .. } => match self.recheck_media(cx, &mut items).await? {
-                Progress::Usable => return Ok(Prepared::Ready(Step::Ready { body, items, absent_since: None }.checkpoint())),
+                Progress::Usable => {
+                    return Ok(Prepared::Ready(Step::Ready { body, items, absent_since: None }.checkpoint()));
+                }
                 progress => (items, progress),
             },
             Step::Media { mut items } => {
@@ -140,7 +145,13 @@ impl Publish for LinkedIn {
         self.find_out(cx, ready).await
     }
 
-    async fn delete(&self, cx: &CallContext, tokens: &TokenSet, _account: &Account, id: &RemotePostId) -> Result<Deleted, Error> {
+    async fn delete(
+        &self,
+        cx: &CallContext,
+        tokens: &TokenSet,
+        _account: &Account,
+        id: &RemotePostId,
+    ) -> Result<Deleted, Error> {
         if !is_post_urn(id.as_str()) {
             return Err(Error::invalid("publish.delete", "this is not the URN of a LinkedIn post"));
         }
@@ -157,7 +168,12 @@ impl Publish for LinkedIn {
 
 impl LinkedIn {
     /// Makes the visible call with bytes that were written before.
-    pub(crate) async fn send_post(&self, cx: &PublishContext<'_>, operation: &'static str, body: String) -> Result<Reply, Error> {
+    pub(crate) async fn send_post(
+        &self,
+        cx: &PublishContext<'_>,
+        operation: &'static str,
+        body: String,
+    ) -> Result<Reply, Error> {
         let request = cx.visible().post(operation, self.api.rest("posts", None)).json_bytes(Bytes::from(body));
         self.api.versioned(request, cx.token()).deadline(self.descriptor.flow.commit_deadline()).send().await
     }
@@ -202,7 +218,8 @@ impl LinkedIn {
         let Some(id) = &post.id else { return Ok(Committed::Published(post)) };
         let url = self.api.rest(&format!("socialActions/{}/comments", encode(id.as_str())), None);
         let request = cx.visible().post("publish.comment", url).json_bytes(Bytes::from(body));
-        let reply = self.api.versioned(request, cx.token()).deadline(self.descriptor.flow.commit_deadline()).send().await?;
+        let reply =
+            self.api.versioned(request, cx.token()).deadline(self.descriptor.flow.commit_deadline()).send().await?;
         match reply.status() {
             201 => Ok(Committed::Published(comment(&post, reply.json_or_default(), reply.header("x-restli-id")))),
             // LinkedIn's pages disagree on who may comment; the post does not fail for it.
@@ -248,7 +265,7 @@ fn refused(cx: &PublishContext<'_>, reply: &Reply, items: &[Item]) -> Error {
                 .advice("LinkedIn did not finish preparing a file of this post. Please upload the file again and make a new post.")
         }
         // Preparing again looks at the media and uploads them once more.
-        Some(MediaFault::Lost) if items.iter().any(Item::may_restart) => error.retry(Retry::Backoff),
+        Some(MediaFault::Lost) if items.iter().any(Item::may_reprocess) => error.retry(Retry::Backoff),
         _ => error,
     }
 }
@@ -260,7 +277,8 @@ fn seconds(from: Timestamp, to: Timestamp) -> i64 {
 /// The files of a draft in the order in which their items are kept: the media, or the picture of the link card.
 fn uploads<'a>(cx: &PublishContext<'a>) -> Result<Vec<&'a social_core::draft::StoredMedia>, Error> {
     let options = options(cx)?;
-    let thumbnail = cx.draft.link.as_ref().filter(|_| !options.link_in_text).and_then(|link| link.thumbnail.as_ref()?.stored());
+    let thumbnail =
+        cx.draft.link.as_ref().filter(|_| !options.link_in_text).and_then(|link| link.thumbnail.as_ref()?.stored());
     Ok(cx.draft.stored_media().map(|(_, stored)| stored).chain(thumbnail).collect())
 }
 
@@ -274,7 +292,8 @@ fn content(draft: &Draft, options: &LinkedInOptions, items: &[Item]) -> Result<O
             match stored.facts.kind {
                 MediaKind::Video => MediaItem { id, alt_text: None, title: filled(&attachment.title) },
                 MediaKind::Document => {
-                    let title = filled(&attachment.title).unwrap_or_else(|| document_title(&stored.facts.mime).to_owned());
+                    let title =
+                        filled(&attachment.title).unwrap_or_else(|| document_title(&stored.facts.mime).to_owned());
                     MediaItem { id, alt_text: None, title: Some(title) }
                 }
                 _ => MediaItem { id, alt_text: filled(&attachment.alt_text), title: None },
@@ -314,14 +333,19 @@ fn document_title(mime: &str) -> &'static str {
 pub(crate) fn full_text(draft: &Draft, options: &LinkedInOptions) -> String {
     match &draft.link {
         Some(link) if options.link_in_text && !draft.text.contains(&link.url) => {
-            if draft.text.is_empty() { link.url.clone() } else { format!("{}\n{}", draft.text.trim_end(), link.url) }
+            if draft.text.is_empty() {
+                link.url.clone()
+            } else {
+                format!("{}\n{}", draft.text.trim_end(), link.url)
+            }
         }
         _ => draft.text.clone(),
     }
 }
 
 fn options(cx: &PublishContext<'_>) -> Result<LinkedInOptions, Error> {
-    LinkedInOptions::of(cx.draft).map_err(|reason| Error::invalid("publish.prepare", format!("the LinkedIn options are wrong: {reason}")))
+    LinkedInOptions::of(cx.draft)
+        .map_err(|reason| Error::invalid("publish.prepare", format!("the LinkedIn options are wrong: {reason}")))
 }
 
 /// The URN under which an account acts.
@@ -340,7 +364,8 @@ fn may_comment(cx: &PublishContext<'_>) -> bool {
     let scopes = &cx.tokens.scopes;
     scopes.is_empty()
         || scopes.iter().any(|scope| {
-            ["w_member_social", "w_organization_social", "w_member_social_feed", "w_organization_social_feed"].contains(&scope.as_str())
+            ["w_member_social", "w_organization_social", "w_member_social_feed", "w_organization_social_feed"]
+                .contains(&scope.as_str())
         })
 }
 
@@ -349,5 +374,8 @@ fn to_json(value: &impl Serialize, operation: &'static str) -> Result<String, Er
 }
 
 fn unreadable(operation: &'static str) -> Error {
-    Error::new(ErrorKind::Unexpected, operation).message("the checkpoint cannot be read").retry(Retry::Never).effect_none()
+    Error::new(ErrorKind::Unexpected, operation)
+        .message("the checkpoint cannot be read")
+        .retry(Retry::Never)
+        .effect_none()
 }

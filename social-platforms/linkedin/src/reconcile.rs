@@ -51,13 +51,17 @@ impl LinkedIn {
                 }
                 match self.search(cx, &body).await? {
                     Search::Found(post) => self.published(cx, post),
-                    Search::Absent => Ok(absent(cx, absent_since, |since| Step::Ready { body, items, absent_since: Some(since) })),
+                    Search::Absent => {
+                        Ok(absent(cx, absent_since, |since| Step::Ready { body, items, absent_since: Some(since) }))
+                    }
                     Search::CannotTell => Ok(Reconciled::CannotTell),
                 }
             }
             Some(Step::Comment { post, body, absent_since }) => match self.search_comment(cx, &post, &body).await? {
                 Search::Found(comment) => Ok(Reconciled::Published(comment)),
-                Search::Absent => Ok(absent(cx, absent_since, |since| Step::Comment { post, body, absent_since: Some(since) })),
+                Search::Absent => {
+                    Ok(absent(cx, absent_since, |since| Step::Comment { post, body, absent_since: Some(since) }))
+                }
                 Search::CannotTell => Ok(Reconciled::CannotTell),
             },
             Some(Step::Media { .. }) | None => Ok(Reconciled::CannotTell),
@@ -80,7 +84,11 @@ impl LinkedIn {
         }
         if let Some(urn) = duplicate_of(&reply) {
             // Another delivery of ours says the same and was first: ours was refused, then and now.
-            return if cx.taken.contains(&urn) { Ok(Some(Reconciled::NotPublished)) } else { self.published(cx, self.remote(&urn)).map(Some) };
+            return if cx.taken.contains(&urn) {
+                Ok(Some(Reconciled::NotPublished))
+            } else {
+                self.published(cx, self.remote(&urn)).map(Some)
+            };
         }
         // Whatever this answer proves, it proves about this call and not about the one before.
         let error = classify(cx.call, &reply).effect_unknown();
@@ -99,7 +107,11 @@ impl LinkedIn {
     }
 
     fn may_read_posts(&self, cx: &PublishContext<'_>) -> bool {
-        let needed = if author(&cx.account.profile).starts_with("urn:li:organization:") { "r_organization_social" } else { "r_member_social" };
+        let needed = if author(&cx.account.profile).starts_with("urn:li:organization:") {
+            "r_organization_social"
+        } else {
+            "r_member_social"
+        };
         cx.tokens.scopes.iter().any(|scope| scope == needed)
     }
 
@@ -120,7 +132,8 @@ impl LinkedIn {
         let author = encode(&author(&cx.account.profile));
         for page in 0..PAGES {
             let query = format!("q=author&author={author}&start={}&count={PAGE}&sortBy=CREATED", page * PAGE);
-            let request = cx.http().get("publish.find", self.api.rest("posts", Some(&query))).header("x-restli-method", "FINDER");
+            let request =
+                cx.http().get("publish.find", self.api.rest("posts", Some(&query))).header("x-restli-method", "FINDER");
             let Some(found) = self.read_page::<FoundPost>(cx, request).await? else { return Ok(Search::CannotTell) };
             if let Some(post) = found.iter().find(|post| wanted.is(post) && !cx.taken.contains(&post.id)) {
                 return Ok(Search::Found(self.remote(&post.id)));
@@ -136,7 +149,9 @@ impl LinkedIn {
     /// Reads the comments under our own new post.
     async fn search_comment(&self, cx: &PublishContext<'_>, post: &RemotePost, body: &str) -> Result<Search, Error> {
         let sent: Value = serde_json::from_str(body).unwrap_or_default();
-        let (Some(id), Some(text)) = (&post.id, sent["message"]["text"].as_str()) else { return Ok(Search::CannotTell) };
+        let (Some(id), Some(text)) = (&post.id, sent["message"]["text"].as_str()) else {
+            return Ok(Search::CannotTell);
+        };
         if !cx.tokens.scopes.iter().any(|scope| COMMENT_SCOPES.contains(&scope.as_str())) {
             return Ok(Search::CannotTell);
         }
@@ -158,7 +173,11 @@ impl LinkedIn {
     }
 
     /// One page of a list; `None` where LinkedIn does not let us read it.
-    async fn read_page<T: DeserializeOwned>(&self, cx: &PublishContext<'_>, request: Request<'_>) -> Result<Option<Vec<T>>, Error> {
+    async fn read_page<T: DeserializeOwned>(
+        &self,
+        cx: &PublishContext<'_>,
+        request: Request<'_>,
+    ) -> Result<Option<Vec<T>>, Error> {
         let reply = self.api.versioned(request, cx.token()).send().await.map_err(Error::effect_unknown)?;
         match reply.status() {
             200..=299 => Ok(Some(reply.json::<Page<T>>()?.elements)),
@@ -219,7 +238,9 @@ fn media_urns(content: &Value) -> Vec<String> {
 
 fn collect_urns(value: &Value, found: &mut Vec<String>) {
     match value {
-        Value::String(text) if ["urn:li:image:", "urn:li:video:", "urn:li:document:"].iter().any(|kind| text.starts_with(kind)) => {
+        Value::String(text)
+            if ["urn:li:image:", "urn:li:video:", "urn:li:document:"].iter().any(|kind| text.starts_with(kind)) =>
+        {
             found.push(text.clone());
         }
         Value::Array(values) => values.iter().for_each(|value| collect_urns(value, found)),

@@ -30,7 +30,12 @@ pub(crate) fn violations(descriptor: &PlatformDescriptor, draft: &Draft, account
     };
 
     if let Some(reason) = unreadable {
-        found.push(Violation::error("options_invalid", "options.linkedin", reason, "Correct or remove the LinkedIn options."));
+        found.push(Violation::error(
+            "options_invalid",
+            "options.linkedin",
+            reason,
+            "Correct or remove the LinkedIn options.",
+        ));
     }
     if options.reshare_parent.is_some() {
         found.retain(|violation| !(violation.code == "text_missing" && violation.field == "content"));
@@ -84,7 +89,12 @@ pub(crate) fn violations(descriptor: &PlatformDescriptor, draft: &Draft, account
 fn poll_violations(poll: &Poll, alone: bool, found: &mut Vec<Violation>) {
     const FIELD: &str = "options.linkedin.poll";
     if !alone {
-        found.push(Violation::error("poll_not_alone", FIELD, "a poll carries no media and no link card", "Remove them."));
+        found.push(Violation::error(
+            "poll_not_alone",
+            FIELD,
+            "a poll carries no media and no link card",
+            "Remove them.",
+        ));
     }
     let mut text = |field: String, text: &str, max| {
         if text.trim().is_empty() {
