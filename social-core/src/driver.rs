@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::{
     account::TokenSet,
     context::PublishContext,
+    draft::Draft,
     engine::{Journal, LeaseGuard},
     error::{Actor, Effect, Error, ErrorKind, Retry},
     id::LogId,
@@ -46,6 +47,8 @@ pub(crate) struct Driver<'a> {
     journal: &'a Journal,
     lease: &'a LeaseGuard,
     claimed: Claimed,
+    /// What this account says: overrides are applied.
+    draft: Draft,
     /// Tokens were refreshed once in this run already.
     refreshed: bool,
     /// It was told to wait for a limit before.
@@ -75,7 +78,8 @@ struct Change {
 impl<'a> Driver<'a> {
     pub(crate) fn new(inner: &'a Arc<Inner>, journal: &'a Journal, lease: &'a LeaseGuard, claimed: Claimed) -> Self {
         let waited = claimed.delivery.phase.name() == PhaseName::AwaitingLimit;
-        Self { inner, journal, lease, claimed, refreshed: false, waited }
+        let draft = claimed.draft.resolve(&claimed.delivery.platform, claimed.delivery.account);
+        Self { inner, journal, lease, claimed, draft, refreshed: false, waited }
     }
 
     /// Goes on until the delivery rests, is lost, or is handed back.
@@ -157,9 +161,8 @@ impl<'a> Driver<'a> {
                 return self.hand_back().await;
             }
             let from = self.delivery().phase.checkpoint().cloned();
-            let draft = self.claimed.draft.resolve(&self.delivery().platform, self.delivery().account);
             let taken = HashSet::new();
-            let cx = self.context(&tokens, &draft, &taken);
+            let cx = self.context(&tokens, &taken);
             let prepared = tokio::select! {
                 prepared = platform.publish().prepare(&cx, from) => prepared,
                 () = self.lease.lost() => return Ok(Flow::Stop(Stopped::LeaseLost)),
@@ -251,9 +254,8 @@ impl<'a> Driver<'a> {
                 .effect_none());
         };
         debug_assert!(invariant::may_commit(&self.delivery().phase, held));
-        let draft = self.claimed.draft.resolve(&self.delivery().platform, self.delivery().account);
         let taken = HashSet::new();
-        let cx = self.context(tokens, &draft, &taken);
+        let cx = self.context(tokens, &taken);
         let lateness = positive(self.now().duration_since(self.delivery().due_at)).unwrap_or_default();
         let answer = tokio::time::timeout(deadline, platform.publish().commit(&cx, at)).await;
         let answer = answer.unwrap_or_else(|_| {
@@ -313,8 +315,7 @@ impl<'a> Driver<'a> {
             };
         let known = self.inner.store.remote_ids(self.delivery().account, later(since, -signed(LONGEST_DOUBT))).await?;
         let taken: HashSet<String> = known.into_iter().collect();
-        let draft = self.claimed.draft.resolve(&self.delivery().platform, self.delivery().account);
-        let mut cx = self.context(&tokens, &draft, &taken);
+        let mut cx = self.context(&tokens, &taken);
         cx.attempted_at = since;
         let found = tokio::select! {
             found = platform.publish().reconcile(&cx, at) => found,
@@ -359,9 +360,8 @@ impl<'a> Driver<'a> {
                 Ok(tokens) => tokens,
                 Err(error) => return self.look_failed(error).await,
             };
-        let draft = self.claimed.draft.resolve(&self.delivery().platform, self.delivery().account);
         let taken = HashSet::new();
-        let cx = self.context(&tokens, &draft, &taken);
+        let cx = self.context(&tokens, &taken);
         let settled = tokio::select! {
             settled = platform.publish().settle(&cx, at) => settled,
             () = self.lease.lost() => return Ok(Flow::Stop(Stopped::LeaseLost)),
@@ -665,18 +665,13 @@ impl<'a> Driver<'a> {
         Ok(Flow::Go)
     }
 
-    fn context<'b>(
-        &'b self,
-        tokens: &'b TokenSet,
-        draft: &'b crate::draft::Draft,
-        taken: &'b HashSet<String>,
-    ) -> PublishContext<'b> {
+    fn context<'b>(&'b self, tokens: &'b TokenSet, taken: &'b HashSet<String>) -> PublishContext<'b> {
         PublishContext::new(
             &self.inner.cx,
             self.delivery().id,
             &self.claimed.account,
             tokens,
-            draft,
+            &self.draft,
             &self.delivery().parts,
             self.now(),
             taken,

@@ -51,8 +51,7 @@ impl Part {
 impl Body {
     pub(super) fn attach(self, builder: reqwest::RequestBuilder) -> reqwest::RequestBuilder {
         match self {
-            // An empty body given explicitly makes the client write `Content-Length: 0` where the method has a body.
-            Self::Empty => builder.body(Bytes::new()),
+            Self::Empty => builder,
             Self::Bytes(bytes) => builder.body(bytes),
             Self::Media { source, range } => {
                 let length = range.end.saturating_sub(range.start);

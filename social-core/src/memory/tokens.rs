@@ -30,11 +30,13 @@ impl State {
 
     /// Older grants of the same person on the same network, if the network says who it is.
     pub(super) fn older_grants(&self, new: ConnectionId) -> Vec<ConnectionId> {
+        let Some(new) = self.connections.get(&new).filter(|row| !row.remote_user.is_empty()) else { return Vec::new() };
         let who = |row: &ConnectionRow| (row.connection.user, row.connection.platform.clone(), row.remote_user.clone());
-        let Some(same) = self.connections.get(&new).map(who).filter(|(_, _, person)| !person.is_empty()) else {
-            return Vec::new();
-        };
-        self.connections.iter().filter(|(id, row)| **id != new && who(row) == same).map(|(id, _)| *id).collect()
+        let older = self
+            .connections
+            .values()
+            .filter(|row| row.connection.created_at < new.connection.created_at && who(row) == who(new));
+        older.map(|row| row.connection.id).collect()
     }
 
     pub(super) fn erase_connection(&mut self, id: ConnectionId) -> bool {

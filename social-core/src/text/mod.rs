@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use unicode_segmentation::UnicodeSegmentation;
 
 pub use entity::{Entity, EntityKind, Span, entities};
-pub use weight::{MAX_WEIGHT, URL_WEIGHT, WeightedText, weigh};
+pub use weight::{MAX_WEIGHT, URL_WEIGHT, WeightedText, nfc, weigh};
 
 /// What a network counts when it limits the length of a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]

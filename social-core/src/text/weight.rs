@@ -88,7 +88,9 @@ pub(super) fn truncate(text: &str, max: usize) -> &str {
     &text[..cut]
 }
 
-fn nfc(text: &str) -> Cow<'_, str> {
+/// `text` in Unicode normalisation form C, the form in which networks keep and compare texts. Borrowed if it is in that form already.
+#[must_use]
+pub fn nfc(text: &str) -> Cow<'_, str> {
     match is_nfc_quick(text.chars()) {
         IsNormalized::Yes => Cow::Borrowed(text),
         _ => Cow::Owned(text.nfc().collect()),
