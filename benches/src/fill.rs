@@ -8,8 +8,8 @@ use social_core::{
     AccountKind, AccountProfile, AccountStatus, Connection, ConnectionId, ConnectionStatus, DeliveryId, Draft, PlatformId, PostId, Social,
     Store, TokenSet, User, UserId,
     account::Version,
+    keeper::token_binding,
     secret::AccessToken,
-    social::token_binding,
     store::{NewConnection, NewDelivery, NewPost, Post, SealedTokens},
     vault::KeyRing,
 };

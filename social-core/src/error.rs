@@ -51,6 +51,26 @@ pub enum ErrorKind {
 }
 
 impl ErrorKind {
+    /// All kinds.
+    pub const ALL: [Self; 16] = [
+        Self::Config,
+        Self::Invalid,
+        Self::Rejected,
+        Self::Duplicate,
+        Self::Reconnect,
+        Self::Permission,
+        Self::RateLimited,
+        Self::Quota,
+        Self::Billing,
+        Self::Unavailable,
+        Self::Timeout,
+        Self::Conflict,
+        Self::NotFound,
+        Self::Unsupported,
+        Self::Storage,
+        Self::Unexpected,
+    ];
+
     /// The name as it is written in JSON, metrics and logs.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

@@ -231,6 +231,7 @@ fn descriptor(refresh: RefreshStyle) -> PlatformDescriptor {
 struct MemoryTokens {
     rows: Mutex<HashMap<ConnectionId, StoredTokens>>,
     gets: AtomicUsize,
+    leases: AtomicUsize,
     broken: AtomicBool,
 }
 
@@ -311,6 +312,7 @@ impl TokenStore for MemoryTokens {
         until: Timestamp,
         intent: bool,
     ) -> Result<RefreshLease, Error> {
+        self.leases.fetch_add(1, Ordering::SeqCst);
         tokio::task::yield_now().await;
         let lease = self.change(id, seen, |row| match row.refresh_lease_until {
             Some(until) if until > now => RefreshLease::Busy { until },
@@ -491,6 +493,18 @@ async fn sixteen_tasks_and_two_hundred_ends_make_two_hundred_refreshes() {
     }
     assert_eq!(world.net.revoked(), 0);
     assert_eq!(world.version(), Version(201));
+}
+
+#[tokio::test(start_paused = true)]
+async fn within_a_process_one_asks_and_the_others_get_its_answer() {
+    let world = World::new(RefreshStyle::Rotating).await;
+    let keeper = world.keeper();
+    pass(3 * HOUR).await;
+    let begun = tokio::time::Instant::now();
+    let asked = futures_util::future::join_all((0..16).map(|_| keeper.tokens(world.id, None))).await;
+    assert!(asked.iter().all(|tokens| shown(tokens) == "a-0-1"));
+    assert_eq!((world.net.calls(), world.store.leases.load(Ordering::SeqCst)), (1, 1));
+    assert!(begun.elapsed() < LOOK_EVERY, "nobody waited for longer than the call: {:?}", begun.elapsed());
 }
 
 #[tokio::test(start_paused = true)]

@@ -9,8 +9,10 @@ use super::Social;
 use crate::{
     account::{Account, AccountStatus, Connection, ConnectionStatus, TokenSet, Version},
     crypto,
+    descriptor::RefreshStyle,
     error::{Actor, Error, ErrorKind, Retry},
     id::{AccountId, ConnectionId, PlatformId, UserId},
+    keeper::token_binding,
     platform::{AuthorizeRequest, PendingAuthorization},
     secret::{AuthCode, OAuthState, PkceVerifier},
     store::{NewConnection, PendingRow, SealedTokens},
@@ -149,24 +151,6 @@ fn pending_binding<'a>(user: UserId, platform: &'a PlatformId) -> Binding<'a> {
         connection: nobody,
         platform: platform.as_str(),
         version: 0,
-    }
-}
-
-/// What a connection's tokens are bound to.
-#[must_use]
-pub fn token_binding<'a>(
-    user: UserId,
-    connection: ConnectionId,
-    platform: &'a PlatformId,
-    version: Version,
-) -> Binding<'a> {
-    Binding {
-        table: "connections",
-        column: "tokens",
-        user: user.uuid(),
-        connection: connection.uuid(),
-        platform: platform.as_str(),
-        version: version.0,
     }
 }
 
@@ -349,6 +333,9 @@ impl Social {
         let inner = &self.inner;
         let now = inner.cx.now();
         let id = ConnectionId::new();
+        let style = inner.platform(&pending.platform)?.descriptor().tokens.refresh;
+        // Where the access token itself is exchanged, there is no refresh token and a person is not needed all the same.
+        let exchanges = style == RefreshStyle::Exchange;
         let granted = if tokens.scopes.is_empty() { pending.requested_scopes.clone() } else { tokens.scopes.clone() };
         let mut connection = Connection {
             id,
@@ -360,7 +347,7 @@ impl Social {
             granted_scopes: granted,
             expires_at: tokens.expires_at,
             refresh_expires_at: tokens.refresh_expires_at,
-            refreshable: tokens.refresh.is_some(),
+            refreshable: tokens.refresh.is_some() || exchanges,
             version: Version::FIRST,
             created_at: now,
             updated_at: now,

@@ -315,6 +315,7 @@ impl Social {
             store.disconnect_account(user, account.id, now).await?;
         }
         let erased = store.delete(connection).await?;
+        self.inner.keeper.forget(connection);
         Ok(Disconnected { erased, revoked: revoked.is_ok() })
     }
 

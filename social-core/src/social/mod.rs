@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 pub use self::{
     actions::{Action, actions},
-    connect::{CallbackQuery, ConnectRequest, Connected, FinishError, Started, token_binding},
+    connect::{CallbackQuery, ConnectRequest, Connected, FinishError, Started},
     manage::{CancelOutcome, Disconnected, Resolution},
     schedule::{AccountTextUse, Preview, ScheduleRequest, Scheduled, ScheduledDraft, Scheduler},
 };

@@ -8,15 +8,16 @@ use std::{
 
 use async_trait::async_trait;
 use social_core::{
-    Account, AccountKind, AccountProfile, CallContext, Checkpoint, Draft, Error, ErrorKind, PlatformDescriptor, PlatformId, PublishContext,
-    RemotePost, RemotePostId, TokenSet,
+    Account, AccountKind, AccountProfile, CallContext, Checkpoint, Draft, Error, ErrorKind, PlatformDescriptor,
+    PlatformId, PublishContext, RemotePost, RemotePostId, TokenSet,
     descriptor::{
-        Abilities, ClientAuth, LinkRules, MediaRule, MediaRules, MediaTransport, OAuthFacts, Pkce, PublishFlow, RefreshStyle, ScopePreset,
-        TextRules, TokenFacts,
+        Abilities, ClientAuth, LinkRules, MediaRule, MediaRules, MediaTransport, OAuthFacts, Pkce, PublishFlow,
+        RefreshStyle, ScopePreset, TextRules, TokenFacts,
     },
     media::MediaKind,
     platform::{
-        Authorization, AuthorizeRequest, Committed, Connect, Deleted, PendingAuthorization, Platform, Prepared, Publish, Reconciled, Settled,
+        Authorization, AuthorizeRequest, Committed, Connect, Deleted, PendingAuthorization, Platform, Prepared,
+        Publish, Reconciled, Settled,
     },
     secret::{AccessToken, AuthCode, RefreshToken},
     text::TextUnit,
@@ -119,7 +120,11 @@ impl FakeNetwork {
     fn show(&self, account: &Account, text: &str) -> RemotePost {
         let mut state = self.lock();
         let id = format!("fake-{}", state.posts.len() + 1);
-        state.posts.push(FakePost { id: id.clone(), account: account.profile.remote_id.clone(), text: text.to_owned() });
+        state.posts.push(FakePost {
+            id: id.clone(),
+            account: account.profile.remote_id.clone(),
+            text: text.to_owned(),
+        });
         let permalink = format!("https://fake.example/{id}");
         RemotePost::new(id, permalink)
     }
@@ -183,7 +188,11 @@ impl FakePlatform {
 }
 
 fn facts(id: &'static str) -> PlatformDescriptor {
-    let preset = |name: &str| ScopePreset { name: name.into(), purpose: "Posting.".into(), scopes: vec!["read".into(), "write".into()] };
+    let preset = |name: &str| ScopePreset {
+        name: name.into(),
+        purpose: "Posting.".into(),
+        scopes: vec!["read".into(), "write".into()],
+    };
     PlatformDescriptor {
         id: PlatformId::from_static(id),
         name: format!("Fake {id}"),
@@ -200,7 +209,13 @@ fn facts(id: &'static str) -> PlatformDescriptor {
             presets: vec![preset("default")],
         },
         tokens: TokenFacts { access_life_s: Some(7200), refresh_life_s: None, refresh: RefreshStyle::Rotating },
-        text: TextRules { max: 100, unit: TextUnit::Scalars, required_without_media: true, max_thread_parts: 5, first_comment_max: None },
+        text: TextRules {
+            max: 100,
+            unit: TextUnit::Scalars,
+            required_without_media: true,
+            max_thread_parts: 5,
+            first_comment_max: None,
+        },
         media: MediaRules {
             kinds: vec![MediaRule::new(MediaKind::Image, 2, &["image/png"])],
             mixing: false,
@@ -267,7 +282,12 @@ impl Connect for FakePlatform {
         Ok(Authorization { url, pending })
     }
 
-    async fn exchange(&self, cx: &CallContext, code: AuthCode, _pending: &PendingAuthorization) -> Result<TokenSet, Error> {
+    async fn exchange(
+        &self,
+        cx: &CallContext,
+        code: AuthCode,
+        _pending: &PendingAuthorization,
+    ) -> Result<TokenSet, Error> {
         if code.same("bad-code") {
             return Err(Error::new(ErrorKind::Rejected, "oauth.exchange").effect_none());
         }
@@ -366,7 +386,9 @@ impl Publish for FakePlatform {
             _ => {
                 let text = &parts(cx.draft)[step(Some(&from)).0];
                 let post = self.network.posts().into_iter().rev().find(|post| &post.text == text);
-                Ok(Settled::Published(post.map_or_else(RemotePost::unknown, |post| RemotePost::new(post.id, "https://fake.example/"))))
+                Ok(Settled::Published(
+                    post.map_or_else(RemotePost::unknown, |post| RemotePost::new(post.id, "https://fake.example/")),
+                ))
             }
         }
     }
@@ -380,8 +402,14 @@ impl Publish for FakePlatform {
             Turn::Pass => {
                 let (part, _) = step(Some(&ready));
                 let texts = parts(cx.draft);
-                let mine = |post: &FakePost| post.text == texts[part] && post.account == cx.account.profile.remote_id && !cx.taken.contains(&post.id);
-                let Some(post) = self.network.posts().into_iter().find(mine) else { return Ok(Reconciled::NotPublished) };
+                let mine = |post: &FakePost| {
+                    post.text == texts[part]
+                        && post.account == cx.account.profile.remote_id
+                        && !cx.taken.contains(&post.id)
+                };
+                let Some(post) = self.network.posts().into_iter().find(mine) else {
+                    return Ok(Reconciled::NotPublished);
+                };
                 let remote = RemotePost::new(post.id, "https://fake.example/");
                 Ok(if part + 1 < texts.len() {
                     Reconciled::Next { at: Checkpoint::write(1, &(part + 1, false)), part: remote }
@@ -392,7 +420,13 @@ impl Publish for FakePlatform {
         }
     }
 
-    async fn delete(&self, _cx: &CallContext, _tokens: &TokenSet, _account: &Account, id: &RemotePostId) -> Result<Deleted, Error> {
+    async fn delete(
+        &self,
+        _cx: &CallContext,
+        _tokens: &TokenSet,
+        _account: &Account,
+        id: &RemotePostId,
+    ) -> Result<Deleted, Error> {
         match self.network.turn("delete") {
             Turn::Fail(error) | Turn::FailAfter(error) => return Err(error),
             _ => {}

@@ -48,9 +48,19 @@ impl<S> SandboxNet<S> {
 #[async_trait]
 impl<S: Simulated> Harness for SandboxNet<S> {
     async fn boot(start: Timestamp) -> Self {
-        let sandbox = Sandbox::new().seed(7).clock(Arc::new(ManualClock::new(start))).start().await.expect("a free port of this machine");
-        let platform = S::adapter(sandbox.base_url(S::PLATFORM).parse().expect("the sandbox has a well-formed address"));
-        let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy().build().expect("a plain client");
+        let sandbox = Sandbox::new()
+            .seed(7)
+            .clock(Arc::new(ManualClock::new(start)))
+            .start()
+            .await
+            .expect("a free port of this machine");
+        let platform =
+            S::adapter(sandbox.base_url(S::PLATFORM).parse().expect("the sandbox has a well-formed address"));
+        let client = reqwest::Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .build()
+            .expect("a plain client");
         Self { sandbox, platform, client, network: PhantomData }
     }
 
@@ -86,7 +96,9 @@ impl<S: Simulated> Harness for SandboxNet<S> {
         let fault = match instead {
             Instead::Cut => Fault::Named(NamedFault::Reset),
             Instead::Emptied => Fault::Named(NamedFault::Empty),
-            Instead::Answer { status, body, headers } => Fault::Answer { status, body: body.into(), headers: headers.into_iter().collect() },
+            Instead::Answer { status, body, headers } => {
+                Fault::Answer { status, body: body.into(), headers: headers.into_iter().collect() }
+            }
         };
         let operations = S::VISIBLE.iter().chain(S::OTHERS.iter().filter(|_| calls == Calls::All));
         for operation in operations {

@@ -2,10 +2,7 @@
 
 use std::fmt;
 
-use base64::{
-    Engine as _,
-    engine::general_purpose::{STANDARD, URL_SAFE},
-};
+use base64::engine::general_purpose::{STANDARD, URL_SAFE};
 use uuid::Uuid;
 
 /// The part that all markers share, by which they are found.
@@ -142,6 +139,8 @@ fn excerpt(bytes: &[u8], at: usize) -> String {
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine as _;
+
     use super::*;
 
     fn forms_in(text: &str) -> Vec<&'static str> {

@@ -29,7 +29,8 @@ impl Shop {
     async fn open(platforms: Vec<FakePlatform>) -> Self {
         let store = Arc::new(MemoryStore::new());
         let clock = clock::manual();
-        let names: Vec<String> = platforms.iter().map(|p| social_core::Platform::descriptor(p).id.to_string()).collect();
+        let names: Vec<String> =
+            platforms.iter().map(|p| social_core::Platform::descriptor(p).id.to_string()).collect();
         let mut builder = Social::builder()
             .shared_store(store.clone())
             .keys(fixtures::key_ring())
@@ -196,7 +197,9 @@ async fn what_nobody_can_tell_goes_to_a_person_who_decides() {
         let (name, more) = (shop.delivery(&post).await.phase.name(), network.posts().len() - before);
         match resolution {
             Resolution::Published { .. } => assert_eq!((name, more), (PhaseName::Published, 1)),
-            Resolution::Resend => assert_eq!((name, more), (PhaseName::Published, 2), "the person said it was not there"),
+            Resolution::Resend => {
+                assert_eq!((name, more), (PhaseName::Published, 2), "the person said it was not there")
+            }
             Resolution::Fail => assert_eq!((name, more), (PhaseName::Failed, 1)),
         }
         let again = shop.social.resolve(shop.user, id, Resolution::Fail).await;
@@ -245,7 +248,8 @@ async fn failures_without_effect_back_off_until_the_attempts_are_used_up() {
 async fn a_limit_waits_without_using_an_attempt() {
     let network = FakeNetwork::default();
     let shop = shop(&network).await;
-    let error = Error::new(ErrorKind::RateLimited, "publish.commit").retry_after(Duration::from_secs(600)).effect_none();
+    let error =
+        Error::new(ErrorKind::RateLimited, "publish.commit").retry_after(Duration::from_secs(600)).effect_none();
     network.next("commit", Turn::Fail(error));
     let (first, second) = (shop.post("one").await, shop.post("two").await);
     shop.tick().await;
@@ -402,7 +406,8 @@ async fn a_network_that_hangs_does_not_delay_the_others() {
     running.await.unwrap().unwrap();
     // What hung is handed back, not lost.
     let depth = shop.store.depth().await.unwrap();
-    let waiting: u64 = depth.iter().filter(|(platform, ..)| platform.as_str() == "slow").map(|(.., number)| number).sum();
+    let waiting: u64 =
+        depth.iter().filter(|(platform, ..)| platform.as_str() == "slow").map(|(.., number)| number).sum();
     assert_eq!(waiting, 40);
     let much_later = later(shop.clock.now(), signed(Duration::from_secs(3600)));
     assert_eq!(shop.store.reclaim(much_later).await.unwrap(), 0, "no lease is left behind");
@@ -435,6 +440,8 @@ async fn a_dead_token_is_refreshed_once_and_the_commit_gets_a_new_permit() {
     let shop = shop(&network).await;
     let connection = shop.accounts[0].connection;
     let tokens = shop.social.keeper().tokens(connection, None).await.unwrap();
+    // Tokens that were only just given are not replaced.
+    shop.clock.advance(Duration::from_secs(120));
     network.kill_token(tokens.access.expose());
     let post = shop.post("hello").await;
     shop.tick().await;

@@ -17,7 +17,7 @@ use std::fmt;
 
 use jiff::civil::Date;
 use social_core::{
-    Analytics, ClientSecret, Connect, Error, ErrorKind, Platform, PlatformDescriptor, Publish, oauth::OAuthClient,
+    Analytics, ClientSecret, Connect, Error, ErrorKind, Platform, PlatformDescriptor, PlatformId, Publish, oauth::OAuthClient,
     secret::SecretError,
 };
 use url::Url;
@@ -35,6 +35,9 @@ pub struct LinkedIn {
 }
 
 impl LinkedIn {
+    /// LinkedIn's id.
+    pub const ID: PlatformId = descriptor::ID;
+
     /// Begins with the credentials of a LinkedIn app.
     pub fn builder(client_id: impl Into<String>, client_secret: impl Into<String>) -> LinkedInBuilder {
         LinkedInBuilder {

@@ -57,16 +57,12 @@ pub async fn a_lost_reply_publishes_once<H: Harness>() {
                 let (world, delivery, _) = run::<H>(&shape, None, Some(lost_reply(skip, instead.clone()))).await;
                 assert_published_once(&world, &shape, &delivery, &format!("reply {skip} became {instead:?}"));
             }
-            // A success without its particulars is a success whose id may stay unknown, never a second post.
+            // A success without its particulars may leave the id unknown, and then nothing can follow under it; never a second post.
             let (world, delivery, _) = run::<H>(&shape, None, Some(lost_reply(skip, Instead::Emptied))).await;
-            assert_eq!(
-                world.net.visible().len(),
-                shape.visible,
-                "{}: an emptied success, ended as {:?}",
-                shape.name,
-                delivery.phase
-            );
-            assert!(matches!(delivery.phase, Phase::Published { .. }), "{}: {:?}", shape.name, delivery.phase);
+            let visible = world.net.visible().len();
+            let told = format!("{}: an emptied success, ended as {:?}", shape.name, delivery.phase);
+            assert!((1..=shape.visible).contains(&visible), "{told} with {visible} visible");
+            assert!(matches!(delivery.phase, Phase::Published { .. }), "{told}");
         }
     }
 }
