@@ -43,7 +43,9 @@ impl Platform {
         }
     }
 
-    pub(crate) fn parse(id: &str) -> Option<Self> {
+    /// The network of that id.
+    #[must_use]
+    pub fn parse(id: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|platform| platform.as_str() == id)
     }
 

@@ -1,0 +1,122 @@
+//! Group commit: what concurrent deliveries want to write travels in one transaction. One write is under way; the next batch is whatever
+//! arrived meanwhile.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::{Notify, mpsc, oneshot};
+
+use crate::{
+    error::{Error, ErrorKind},
+    store::{Held, Lease, PhaseWrite, Store},
+    time::{Clock, later, signed},
+};
+
+/// The most changes in one transaction.
+const BATCH: usize = 512;
+/// How long a batch that must be written waits before it is tried again.
+const AGAIN: Duration = Duration::from_millis(500);
+
+/// Where a driver writes.
+#[derive(Debug)]
+pub(crate) enum Journal {
+    /// One write, one transaction: for single runs and tests.
+    Direct(Arc<dyn Store>),
+    /// Together with what others write at the moment.
+    Grouped { store: Arc<dyn Store>, entries: mpsc::Sender<Entry> },
+}
+
+#[derive(Debug)]
+pub(crate) struct Entry {
+    write: PhaseWrite,
+    must: bool,
+    answer: oneshot::Sender<Result<Held, Error>>,
+}
+
+impl Journal {
+    /// A grouped journal and the future that does its work; it ends when the last journal is gone and everything is written. `wake` is notified
+    /// when a change wants to be looked at again.
+    pub(crate) fn grouped(
+        store: Arc<dyn Store>,
+        clock: Arc<dyn Clock>,
+        wake: Arc<Notify>,
+    ) -> (Self, impl Future<Output = ()> + Send + 'static) {
+        let (entries, queue) = mpsc::channel(4 * BATCH);
+        (Self::Grouped { store: store.clone(), entries }, work(store, clock, wake, queue))
+    }
+
+    /// Writes a change durably. With `must`, a store that fails is tried again until it answers: what the change tells has happened already.
+    ///
+    /// # Errors
+    /// `Storage` if it was not written.
+    pub(crate) async fn record(&self, write: PhaseWrite, must: bool) -> Result<Held, Error> {
+        match self {
+            Self::Direct(store) => match store.record(&[write]).await?.first() {
+                Some(&held) => Ok(held),
+                None => Err(Error::new(ErrorKind::Storage, "journal").message("the store gave no answer for a write")),
+            },
+            Self::Grouped { entries, .. } => {
+                let (answer, answered) = oneshot::channel();
+                let gone = || Error::new(ErrorKind::Storage, "journal").message("the journal has stopped");
+                entries.send(Entry { write, must, answer }).await.map_err(|_| gone())?;
+                answered.await.map_err(|_| gone())?
+            }
+        }
+    }
+
+    /// Gives a claim back untouched.
+    pub(crate) async fn rest(&self, lease: Lease, wake_at: jiff::Timestamp) -> Result<(), Error> {
+        match self {
+            Self::Direct(store) | Self::Grouped { store, .. } => store.rest(&[lease], wake_at).await,
+        }
+    }
+}
+
+async fn work(store: Arc<dyn Store>, clock: Arc<dyn Clock>, wake: Arc<Notify>, mut queue: mpsc::Receiver<Entry>) {
+    let mut entries: Vec<Entry> = Vec::with_capacity(BATCH);
+    let mut writes: Vec<PhaseWrite> = Vec::with_capacity(BATCH);
+    loop {
+        let room = BATCH - entries.len();
+        if entries.is_empty() {
+            if queue.recv_many(&mut entries, room).await == 0 {
+                return;
+            }
+        } else {
+            // Left from a failed batch: whatever is there already goes along.
+            while entries.len() < BATCH
+                && let Ok(entry) = queue.try_recv()
+            {
+                entries.push(entry);
+            }
+        }
+        writes.clear();
+        writes.extend(entries.iter().map(|entry| entry.write.clone()));
+        match store.record(&writes).await {
+            Ok(answers) if answers.len() == entries.len() => {
+                if writes.iter().any(|write| write.wake_at.is_some()) {
+                    wake.notify_one();
+                }
+                for (entry, held) in entries.drain(..).zip(answers) {
+                    // A driver that is gone lost its lease, or the worker is being dropped; the write counts all the same.
+                    let _ = entry.answer.send(Ok(held));
+                }
+            }
+            outcome => {
+                let error = outcome.err().unwrap_or_else(|| {
+                    Error::new(ErrorKind::Storage, "journal").message("the store gave no answer for a write")
+                });
+                tracing::warn!(%error, entries = entries.len(), "the store did not take a batch of changes");
+                let (must, may): (Vec<_>, Vec<_>) = entries.drain(..).partition(|entry| entry.must);
+                for entry in may {
+                    let refused = Error::new(ErrorKind::Storage, "journal")
+                        .message("the store did not take the change")
+                        .effect_none();
+                    let _ = entry.answer.send(Err(refused));
+                }
+                entries = must;
+                if !entries.is_empty() {
+                    clock.sleep_until(later(clock.now(), signed(AGAIN))).await;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,410 @@
+//! The engine: claims what is due, publishes it, keeps what it holds, and lets go cleanly.
+
+mod journal;
+mod lease;
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use tokio::{sync::Notify, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use self::lease::Leases;
+pub(crate) use self::{journal::Journal, lease::LeaseGuard};
+pub use crate::driver::Stopped;
+use crate::{
+    driver::Driver,
+    error::Error,
+    id::{AccountId, PlatformId},
+    rate::BucketDelta,
+    social::Inner,
+    store::{ClaimRequest, Claimed, Lane, Lease},
+    time::{later, signed},
+};
+
+/// How far ahead of their time deliveries are claimed. They wait in memory and start to the microsecond.
+const CLAIM_AHEAD: Duration = Duration::from_millis(750);
+/// The most that one claim takes from one network.
+const CLAIM_BATCH: usize = 200;
+/// Something may have become due without anybody telling: look at least this often.
+const SLOW_POLL: Duration = Duration::from_secs(15);
+/// After a claim that found nothing although something was due (it belongs to another worker for now), and after a failure of the store.
+const SHORT_PAUSE: Duration = Duration::from_millis(250);
+/// How often dead workers' deliveries are freed.
+const RECLAIM_EVERY: Duration = Duration::from_secs(10);
+/// How often workers tell each other what they used of the networks' limits.
+const EXCHANGE_EVERY: Duration = Duration::from_secs(1);
+/// How often tokens are looked after.
+const SWEEP_EVERY: Duration = Duration::from_secs(60);
+/// How often the clock is compared with the database's.
+const CALIBRATE_EVERY: Duration = Duration::from_secs(30);
+/// How long calls that are under way may take when the worker is stopped.
+const STOP_WITHIN: Duration = Duration::from_secs(25);
+
+/// Publishes what is due. Any number may run over one store, in one process or in many.
+#[derive(Debug, Clone)]
+pub struct Worker {
+    inner: Arc<Inner>,
+    name: String,
+    in_flight: Option<usize>,
+}
+
+/// What all tasks of one running worker share.
+struct Run {
+    inner: Arc<Inner>,
+    name: String,
+    journal: Journal,
+    leases: Leases,
+    stop: CancellationToken,
+    wake: Arc<Notify>,
+    accounts: Mutex<HashMap<AccountId, VecDeque<(Claimed, LeaseGuard)>>>,
+    lanes: Mutex<HashMap<PlatformId, LaneState>>,
+    most_in_flight: Option<usize>,
+}
+
+/// How full a network's lane is.
+#[derive(Debug, Default, Clone, Copy)]
+struct LaneState {
+    busy: usize,
+    /// The last claim took all that it might: there is more, to be fetched when there is room for a good part of a batch.
+    more: bool,
+}
+
+impl Worker {
+    pub(crate) fn new(inner: Arc<Inner>) -> Self {
+        let name = format!("{}-{}", std::process::id(), crate::crypto::random_token(6));
+        Self { inner, name, in_flight: None }
+    }
+
+    /// Names the worker, for operators; process id and a random word unless said.
+    #[must_use]
+    pub fn named(mut self, name: impl Into<String>) -> Self {
+        self.name = name.into();
+        self
+    }
+
+    /// How many deliveries of one network are in flight at the most, instead of what the network's descriptor says.
+    #[must_use]
+    pub fn in_flight(mut self, most: usize) -> Self {
+        self.in_flight = Some(most.max(1));
+        self
+    }
+
+    /// Works until `shutdown` completes. Then nothing new is begun, what has not been sent is handed back, and calls that are under way
+    /// are finished and recorded, within 25 seconds.
+    ///
+    /// # Errors
+    /// `Storage` if the store cannot be reached at the start; a store that goes away later is waited for.
+    pub async fn run_until(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), Error> {
+        let Self { inner, name, in_flight } = self;
+        let clock = inner.cx.clock().clone();
+        calibrate(&inner).await?;
+        inner.store.reclaim(clock.now()).await?;
+        let wake = Arc::new(Notify::new());
+        let (journal, writing) = Journal::grouped(inner.store.clone(), clock.clone(), wake.clone());
+        let writing = tokio::spawn(writing);
+        let stop = CancellationToken::new();
+        let run = Arc::new(Run {
+            inner,
+            name,
+            journal,
+            leases: Leases::default(),
+            stop: stop.clone(),
+            wake,
+            accounts: Mutex::default(),
+            lanes: Mutex::default(),
+            most_in_flight: in_flight,
+        });
+        tracing::info!(worker = %run.name, "worker {} has started", run.name);
+        let mut background = JoinSet::new();
+        background.spawn(run.clone().keep_leases());
+        background.spawn(run.clone().every(RECLAIM_EVERY, Chore::Reclaim));
+        background.spawn(run.clone().exchange_rates());
+        background.spawn(run.clone().every(SWEEP_EVERY, Chore::Sweep));
+        background.spawn(run.clone().every(CALIBRATE_EVERY, Chore::Calibrate));
+        let mut tasks = JoinSet::new();
+        {
+            tokio::pin!(shutdown);
+            let claiming = run.claim_loop(&mut tasks);
+            tokio::pin!(claiming);
+            tokio::select! {
+                () = &mut shutdown => {}
+                () = &mut claiming => {}
+            }
+        }
+        stop.cancel();
+        tracing::info!(worker = %run.name, tasks = tasks.len(), "worker {} is stopping", run.name);
+        let finished = async { while tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(STOP_WITHIN, finished).await.is_err() {
+            tracing::warn!(worker = %run.name, "calls took too long; what they did is found out when their leases have ended");
+            tasks.shutdown().await;
+        }
+        background.shutdown().await;
+        let left = run.leases.all();
+        if !left.is_empty()
+            && let Err(error) = run.inner.store.rest(&left, clock.now()).await
+        {
+            tracing::warn!(%error, "claims could not be handed back; they are found again when their leases have ended");
+        }
+        // The journal ends when the last sender is gone.
+        drop(run);
+        let _ = writing.await;
+        Ok(())
+    }
+
+    /// Claims what is due now, once, and takes each delivery as far as it gets, one after the other. Answers with their number. For hosts with
+    /// a queue or a timer of their own, and for tests.
+    ///
+    /// # Errors
+    /// `Storage`.
+    pub async fn tick(&self) -> Result<usize, Error> {
+        let inner = &self.inner;
+        let clock = inner.cx.clock();
+        let now = clock.now();
+        inner.store.reclaim(now).await?;
+        let claim = ClaimRequest {
+            until: now,
+            lease_until: later(now, signed(inner.lease)),
+            worker: self.name.clone(),
+            lanes: lanes(inner, |_| CLAIM_BATCH),
+        };
+        let ends = clock.monotonic() + inner.lease;
+        let journal = Journal::Direct(inner.store.clone());
+        let claimed = inner.store.claim_due(&claim).await?;
+        let number = claimed.len();
+        for one in claimed {
+            let lease = Lease { delivery: one.delivery.id, epoch: one.delivery.epoch };
+            let guard = LeaseGuard::new(lease, ends, CancellationToken::new(), clock.clone());
+            Driver::new(inner, &journal, &guard, one).run().await?;
+        }
+        Ok(number)
+    }
+}
+
+/// Repeated work beside publishing.
+#[derive(Clone, Copy)]
+enum Chore {
+    Reclaim,
+    Sweep,
+    Calibrate,
+}
+
+impl Run {
+    async fn claim_loop(self: &Arc<Self>, tasks: &mut JoinSet<()>) {
+        let clock = self.inner.cx.clock().clone();
+        loop {
+            while tasks.try_join_next().is_some() {}
+            let now = clock.now();
+            let lanes = lanes(&self.inner, |platform| self.room(platform));
+            let platforms: Vec<PlatformId> = lanes.iter().map(|lane| lane.platform.clone()).collect();
+            let ends = clock.monotonic() + self.inner.lease;
+            let request = ClaimRequest {
+                until: later(now, signed(CLAIM_AHEAD)),
+                lease_until: later(now, signed(self.inner.lease)),
+                worker: self.name.clone(),
+                lanes,
+            };
+            let claimed =
+                if request.lanes.is_empty() { Ok(Vec::new()) } else { self.inner.store.claim_due(&request).await };
+            let pause_until = match claimed {
+                Ok(claimed) if !claimed.is_empty() => {
+                    for asked in &request.lanes {
+                        let got = claimed.iter().filter(|one| one.delivery.platform == asked.platform).count();
+                        self.lane(&asked.platform, |lane| lane.more = got >= asked.limit);
+                    }
+                    claimed.into_iter().for_each(|one| self.dispatch(one, ends, tasks));
+                    continue;
+                }
+                // No room anywhere: a finished delivery wakes us.
+                Ok(_) if platforms.is_empty() => later(now, signed(SLOW_POLL)),
+                Ok(_) => {
+                    platforms.iter().for_each(|platform| self.lane(platform, |lane| lane.more = false));
+                    self.next_look(&platforms, now).await
+                }
+                Err(error) => self.trouble("claim_due", &error, now),
+            };
+            tokio::select! {
+                () = clock.sleep_until(pause_until) => {}
+                () = self.wake.notified() => {}
+                () = self.inner.store.woken() => {}
+            }
+        }
+    }
+
+    /// When to claim again although nobody tells: shortly before the next delivery wakes, and now and then.
+    async fn next_look(&self, platforms: &[PlatformId], now: Timestamp) -> Timestamp {
+        let slow = later(now, signed(SLOW_POLL));
+        match self.inner.store.next_due(platforms).await {
+            Ok(next) => match next.into_iter().map(|(_, at)| later(at, -signed(CLAIM_AHEAD))).min() {
+                // Something due that was not claimed belongs to another worker for the moment.
+                Some(first) if first <= now => later(now, signed(SHORT_PAUSE)),
+                Some(first) => first.min(slow),
+                None => slow,
+            },
+            Err(error) => self.trouble("next_due", &error, now),
+        }
+    }
+
+    fn trouble(&self, what: &str, error: &Error, now: Timestamp) -> Timestamp {
+        tracing::warn!(%error, "the store did not answer to {what}; trying again");
+        later(now, signed(Duration::from_secs(1)))
+    }
+
+    /// Hands a claimed delivery to its account's task: one visible call at a time per account, in order.
+    fn dispatch(self: &Arc<Self>, claimed: Claimed, ends: Duration, tasks: &mut JoinSet<()>) {
+        let lease = Lease { delivery: claimed.delivery.id, epoch: claimed.delivery.epoch };
+        let guard = LeaseGuard::new(lease, ends, self.stop.clone(), self.inner.cx.clock().clone());
+        self.leases.insert(guard.clone());
+        self.lane(&claimed.delivery.platform, |lane| lane.busy += 1);
+        let account = claimed.delivery.account;
+        let mut accounts = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(queue) = accounts.get_mut(&account) {
+            queue.push_back((claimed, guard));
+        } else {
+            accounts.insert(account, VecDeque::from([(claimed, guard)]));
+            tasks.spawn(self.clone().serve_account(account));
+        }
+    }
+
+    async fn serve_account(self: Arc<Self>, account: AccountId) {
+        loop {
+            let next = {
+                let mut accounts = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
+                let next = accounts.get_mut(&account).and_then(VecDeque::pop_front);
+                if next.is_none() {
+                    accounts.remove(&account);
+                }
+                next
+            };
+            let Some((claimed, guard)) = next else { return };
+            let platform = claimed.delivery.platform.clone();
+            let lease = guard.lease();
+            self.serve(claimed, &guard).await;
+            self.leases.remove(lease.delivery, lease.epoch);
+            let fetch = self.lane(&platform, |lane| {
+                lane.busy = lane.busy.saturating_sub(1);
+                lane.more
+            });
+            if fetch && self.room(&platform) > 0 {
+                self.wake.notify_one();
+            }
+        }
+    }
+
+    fn lane<T>(&self, platform: &PlatformId, change: impl FnOnce(&mut LaneState) -> T) -> T {
+        let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        change(lanes.entry(platform.clone()).or_default())
+    }
+
+    /// How much to claim of a network now: nothing while a lane that has more than it can take is more than half full, so that claims stay
+    /// batches.
+    fn room(&self, platform: &PlatformId) -> usize {
+        let most = self.inner.platforms.get(platform).map_or(1, |platform| platform.descriptor().flow.max_in_flight);
+        let most = self.most_in_flight.unwrap_or(most);
+        let LaneState { busy, more } = self.lane(platform, |lane| *lane);
+        let free = most.saturating_sub(busy);
+        let worth_it = if more { (most / 2).clamp(1, CLAIM_BATCH) } else { 1 };
+        if free >= worth_it { free.min(CLAIM_BATCH) } else { 0 }
+    }
+
+    async fn serve(&self, claimed: Claimed, guard: &LeaseGuard) {
+        let id = claimed.delivery.id;
+        if let Some(wake_at) = claimed.delivery.wake_at {
+            tokio::select! {
+                // Never early.
+                () = self.inner.cx.clock().sleep_until(wake_at) => {}
+                () = guard.lost() => return,
+                () = guard.stop_requested() => {
+                    if let Err(error) = self.journal.rest(guard.lease(), wake_at).await {
+                        tracing::warn!(delivery.id = %id, %error, "a claim could not be handed back");
+                    }
+                    return;
+                }
+            }
+        }
+        match Driver::new(&self.inner, &self.journal, guard, claimed).run().await {
+            Ok(stopped) => tracing::debug!(delivery.id = %id, ?stopped, "a run with a delivery ended"),
+            Err(error) => {
+                tracing::warn!(delivery.id = %id, %error, "a run with a delivery broke off; it is found again when its lease has ended");
+            }
+        }
+    }
+
+    /// The heartbeat: prolongs everything that is held, three times per lease.
+    async fn keep_leases(self: Arc<Self>) {
+        let clock = self.inner.cx.clock().clone();
+        loop {
+            clock.sleep_until(later(clock.now(), signed(self.inner.lease / 3))).await;
+            let held = self.leases.all();
+            let ends = clock.monotonic() + self.inner.lease;
+            let until = later(clock.now(), signed(self.inner.lease));
+            for leases in held.chunks(1000) {
+                match self.inner.store.renew(leases, until).await {
+                    Ok(answers) => self.leases.renewed(leases, &answers, ends),
+                    Err(error) => tracing::warn!(%error, "leases could not be prolonged"),
+                }
+            }
+        }
+    }
+
+    async fn every(self: Arc<Self>, period: Duration, chore: Chore) {
+        let clock = self.inner.cx.clock().clone();
+        loop {
+            let outcome = match chore {
+                Chore::Reclaim => self.inner.store.reclaim(clock.now()).await.map(|freed| {
+                    if freed > 0 {
+                        tracing::warn!(freed, "deliveries of a worker that died were freed");
+                        self.wake.notify_one();
+                    }
+                }),
+                Chore::Sweep => self.inner.keeper.sweep(100).await.map(drop),
+                Chore::Calibrate => calibrate(&self.inner).await,
+            };
+            if let Err(error) = outcome {
+                tracing::warn!(%error, "a chore of the worker failed and is tried again");
+            }
+            // Spread, so that many workers do not come at once.
+            let spread = period.mul_f64(0.8 + 0.4 * self.inner.cx.chance().unit());
+            clock.sleep_until(later(clock.now(), signed(spread))).await;
+        }
+    }
+
+    async fn exchange_rates(self: Arc<Self>) {
+        let clock = self.inner.cx.clock().clone();
+        let mut since = clock.now();
+        let mut unsent: Vec<BucketDelta> = Vec::new();
+        loop {
+            clock.sleep_until(later(clock.now(), signed(EXCHANGE_EVERY))).await;
+            let now = clock.now();
+            unsent.extend(self.inner.rates.drain_deltas(now));
+            match self.inner.store.exchange_rates(&unsent, since, now).await {
+                Ok(states) => {
+                    self.inner.rates.merge(now, states);
+                    unsent.clear();
+                    // A little overlap: another worker's clock may be behind.
+                    since = later(now, -signed(EXCHANGE_EVERY * 5));
+                }
+                Err(error) => tracing::warn!(%error, "the use of limits could not be shared"),
+            }
+        }
+    }
+}
+
+/// How much of what to claim; networks without room are left out.
+fn lanes(inner: &Inner, room: impl Fn(&PlatformId) -> usize) -> Vec<Lane> {
+    let lanes = inner.platforms.keys().map(|platform| Lane { platform: platform.clone(), limit: room(platform) });
+    lanes.filter(|lane| lane.limit > 0).collect()
+}
+
+async fn calibrate(inner: &Inner) -> Result<(), Error> {
+    let clock = inner.cx.clock();
+    let offset = inner.store.clock_offset(clock.now()).await?;
+    if !offset.is_zero() {
+        clock.calibrate(offset);
+    }
+    Ok(())
+}

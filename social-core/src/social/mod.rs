@@ -1,0 +1,296 @@
+//! The front door: what an embedding application sees first.
+
+mod actions;
+mod connect;
+mod manage;
+mod schedule;
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+pub use self::{
+    actions::{Action, actions},
+    connect::{CallbackQuery, ConnectRequest, Connected, FinishError, Started},
+    manage::{CancelOutcome, Disconnected, Resolution},
+    schedule::{AccountTextUse, Preview, ScheduleRequest, Scheduled, ScheduledDraft, Scheduler},
+};
+use crate::{
+    context::CallContext,
+    engine::Worker,
+    error::{Error, ErrorKind},
+    http::Http,
+    id::{PlatformId, UserId},
+    keeper::{Platforms, TokenKeeper},
+    library::{MediaLibrary, MemoryLibrary},
+    platform::Platform,
+    rate::{RateLedger, RateMode},
+    retry::RetryPolicy,
+    store::Store,
+    time::{Chance, Clock, SeededChance, SystemClock},
+    vault::{KeyProvider, KeyRing, Vault},
+};
+
+/// How late a delivery may become unless the post says otherwise.
+pub const DEFAULT_LATE_LIMIT: Duration = Duration::from_secs(60 * 60);
+
+/// Connects accounts and publishes posts over a store. Cheap to clone; clones are the same installation.
+#[derive(Debug, Clone)]
+pub struct Social {
+    pub(crate) inner: Arc<Inner>,
+}
+
+/// What all parts of an installation share.
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) vault: Arc<Vault>,
+    pub(crate) platforms: Platforms,
+    pub(crate) keeper: Arc<TokenKeeper>,
+    pub(crate) library: Arc<dyn MediaLibrary>,
+    pub(crate) rates: Arc<RateLedger>,
+    pub(crate) cx: CallContext,
+    pub(crate) retry: RetryPolicy,
+    pub(crate) late_limit: Duration,
+    pub(crate) lease: Duration,
+}
+
+impl Social {
+    /// Begins an installation.
+    #[must_use]
+    pub fn builder() -> SocialBuilder {
+        SocialBuilder::default()
+    }
+
+    /// A worker that publishes what is due; run it in this process or in many.
+    #[must_use]
+    pub fn worker(&self) -> Worker {
+        Worker::new(self.inner.clone())
+    }
+
+    /// The adapter of a network.
+    ///
+    /// # Errors
+    /// `NotFound` if this installation has none of that name.
+    pub fn platform(&self, id: &PlatformId) -> Result<&Arc<dyn Platform>, Error> {
+        self.inner.platform(id)
+    }
+
+    /// The adapters of this installation in the order of their ids.
+    pub fn platforms(&self) -> impl Iterator<Item = &Arc<dyn Platform>> {
+        self.inner.platforms.values()
+    }
+
+    /// The store.
+    #[must_use]
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.inner.store
+    }
+
+    /// The vault.
+    #[must_use]
+    pub fn vault(&self) -> &Arc<Vault> {
+        &self.inner.vault
+    }
+
+    /// Keeps tokens fresh.
+    #[must_use]
+    pub fn keeper(&self) -> &Arc<TokenKeeper> {
+        &self.inner.keeper
+    }
+
+    /// Where the bytes of media live.
+    #[must_use]
+    pub fn library(&self) -> &Arc<dyn MediaLibrary> {
+        &self.inner.library
+    }
+
+    /// What the installation knows of its use of the networks' limits.
+    #[must_use]
+    pub fn rates(&self) -> &Arc<RateLedger> {
+        &self.inner.rates
+    }
+
+    /// For calls to a network outside of a delivery.
+    #[must_use]
+    pub fn call_context(&self) -> &CallContext {
+        &self.inner.cx
+    }
+
+    /// Begins to connect accounts of a network for a user.
+    #[must_use]
+    pub fn connect(&self, user: &UserId, platform: &str) -> ConnectRequest<'_> {
+        ConnectRequest::new(self, *user, platform)
+    }
+
+    /// Begins to schedule a post.
+    #[must_use]
+    pub fn schedule(&self, user: &UserId, draft: crate::draft::Draft) -> ScheduledDraft<'_> {
+        ScheduledDraft::new(self, *user, draft)
+    }
+}
+
+impl Inner {
+    pub(crate) fn platform(&self, id: &PlatformId) -> Result<&Arc<dyn Platform>, Error> {
+        self.platforms.get(id).ok_or_else(|| {
+            let known = self.platforms.keys().map(PlatformId::as_str).collect::<Vec<_>>().join(", ");
+            Error::not_found("platform", format!("there is no platform named {id} here; there is: {known}"))
+                .advice("This installation does not know that network.")
+        })
+    }
+}
+
+/// Puts an installation together. A store and keys are needed; everything else has a default.
+#[derive(Debug, Default)]
+pub struct SocialBuilder {
+    store: Option<Arc<dyn Store>>,
+    keys: Option<Arc<dyn KeyProvider>>,
+    platforms: BTreeMap<PlatformId, Arc<dyn Platform>>,
+    library: Option<Arc<dyn MediaLibrary>>,
+    clock: Option<Arc<dyn Clock>>,
+    chance: Option<Arc<dyn Chance>>,
+    retry: Option<RetryPolicy>,
+    late_limit: Option<Duration>,
+    lease: Option<Duration>,
+    ignore_limits: bool,
+}
+
+impl SocialBuilder {
+    /// Where everything is kept.
+    #[must_use]
+    pub fn store(self, store: impl Store) -> Self {
+        self.shared_store(Arc::new(store))
+    }
+
+    /// Where everything is kept, shared with the host.
+    #[must_use]
+    pub fn shared_store(mut self, store: Arc<dyn Store>) -> Self {
+        self.store = Some(store);
+        self
+    }
+
+    /// The master keys that wrap the data keys of connections.
+    #[must_use]
+    pub fn keys(self, keys: KeyRing) -> Self {
+        self.key_provider(Arc::new(keys))
+    }
+
+    /// Master keys that live elsewhere, such as in a key management service.
+    #[must_use]
+    pub fn key_provider(mut self, keys: Arc<dyn KeyProvider>) -> Self {
+        self.keys = Some(keys);
+        self
+    }
+
+    /// Adds a network. A second adapter for the same network replaces the first.
+    #[must_use]
+    pub fn platform(self, platform: impl Platform) -> Self {
+        self.shared_platform(Arc::new(platform))
+    }
+
+    /// Adds a network whose adapter is shared.
+    #[must_use]
+    pub fn shared_platform(mut self, platform: Arc<dyn Platform>) -> Self {
+        self.platforms.insert(platform.descriptor().id.clone(), platform);
+        self
+    }
+
+    /// Where the bytes of media live; in memory unless said otherwise.
+    #[must_use]
+    pub fn media(self, library: impl MediaLibrary) -> Self {
+        self.shared_media(Arc::new(library))
+    }
+
+    /// Where the bytes of media live, shared with the host.
+    #[must_use]
+    pub fn shared_media(mut self, library: Arc<dyn MediaLibrary>) -> Self {
+        self.library = Some(library);
+        self
+    }
+
+    /// Replaces the clock of the operating system.
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = Some(clock);
+        self
+    }
+
+    /// Replaces the source of jitter.
+    #[must_use]
+    pub fn chance(mut self, chance: Arc<dyn Chance>) -> Self {
+        self.chance = Some(chance);
+        self
+    }
+
+    /// Replaces the policy for what failed without effect.
+    #[must_use]
+    pub fn retry(mut self, policy: RetryPolicy) -> Self {
+        self.retry = Some(policy);
+        self
+    }
+
+    /// Replaces [`DEFAULT_LATE_LIMIT`].
+    #[must_use]
+    pub fn late_limit(mut self, limit: Duration) -> Self {
+        self.late_limit = Some(limit);
+        self
+    }
+
+    /// How long a worker owns what it claimed; 60 seconds unless said otherwise. It must exceed twice the longest commit deadline.
+    #[must_use]
+    pub fn lease(mut self, lease: Duration) -> Self {
+        self.lease = Some(lease);
+        self
+    }
+
+    /// Keeps the rate ledger but never waits for it: for tests and private networks.
+    #[must_use]
+    pub fn ignore_rate_limits(mut self) -> Self {
+        self.ignore_limits = true;
+        self
+    }
+
+    /// Puts it together.
+    ///
+    /// # Errors
+    /// `Config` if the store or the keys are missing, if a network's commit deadline does not fit into the lease twice, or if the HTTP client
+    /// cannot be built.
+    pub fn build(self) -> Result<Social, Error> {
+        let missing = |what: &'static str| Error::new(ErrorKind::Config, "social.build").message(what).effect_none();
+        let store = self.store.ok_or_else(|| missing("a store is missing: call .store(...)"))?;
+        let keys = self.keys.ok_or_else(|| missing("the master keys are missing: call .keys(...)"))?;
+        let lease = self.lease.unwrap_or(Duration::from_secs(60));
+        for platform in self.platforms.values() {
+            if platform.descriptor().flow.commit_deadline() * 2 > lease {
+                let id = &platform.descriptor().id;
+                return Err(missing("the lease is too short")
+                    .message(format!("the lease must be at least twice the commit deadline of {id}")));
+            }
+        }
+        let clock = self.clock.unwrap_or_else(|| Arc::new(SystemClock::new()));
+        let chance = self.chance.unwrap_or_else(|| Arc::new(SeededChance::from_entropy()));
+        let cx = CallContext::new(Http::new(clock.clone())?, clock, chance);
+        let vault = Arc::new(Vault::new(keys));
+        let platforms: Platforms = Arc::new(self.platforms);
+        let tokens: Arc<dyn crate::store::TokenStore> = store.clone();
+        let keeper = Arc::new(TokenKeeper::new(tokens, vault.clone(), platforms.clone(), cx.clone()));
+        let rules = platforms.values().map(|platform| {
+            let descriptor = platform.descriptor();
+            (descriptor.id.to_string(), descriptor.limits.clone())
+        });
+        let mode = if self.ignore_limits { RateMode::Off } else { RateMode::On };
+        let rates = Arc::new(RateLedger::new(mode, rules));
+        Ok(Social {
+            inner: Arc::new(Inner {
+                store,
+                vault,
+                platforms,
+                keeper,
+                library: self.library.unwrap_or_else(|| Arc::new(MemoryLibrary::default())),
+                rates,
+                cx,
+                retry: self.retry.unwrap_or_default(),
+                late_limit: self.late_limit.unwrap_or(DEFAULT_LATE_LIMIT),
+                lease,
+            }),
+        })
+    }
+}

@@ -1,0 +1,262 @@
+//! Deliveries as the engine sees them: claimed under a lease, written under an epoch.
+
+use std::{fmt::Debug, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::{
+    account::{Account, Version},
+    draft::Draft,
+    error::Error,
+    id::{AccountId, DeliveryId, LogId, PlatformId, PostId, UserId},
+    phase::{Checkpoint, Phase, PhaseName, RemotePost},
+};
+
+/// Counts the owners of a delivery: every claim and every change from outside the engine moves it on, and a write under an older one fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Epoch(pub i64);
+
+/// One post to one account.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Delivery {
+    /// Our id.
+    pub id: DeliveryId,
+    /// Which post.
+    pub post: PostId,
+    /// Whose it is.
+    pub user: UserId,
+    /// To which account.
+    pub account: AccountId,
+    /// On which network.
+    pub platform: PlatformId,
+    /// Where it stands.
+    pub phase: Phase,
+    /// Attempts used so far.
+    pub attempt: u32,
+    /// How often a worker died with it since it last got further.
+    pub crashes: u32,
+    /// The current owner count.
+    pub epoch: Epoch,
+    /// When it was to go out.
+    pub due_at: Timestamp,
+    /// When somebody has to look at it next; `None` if nobody has to.
+    pub wake_at: Option<Timestamp>,
+    /// How late it may become.
+    pub late_limit: Duration,
+    /// When the visible call that is in doubt was first permitted.
+    pub committing_since: Option<Timestamp>,
+    /// Parts that are out, in order.
+    pub parts: Vec<RemotePost>,
+    /// What went wrong last, as JSON of [`Error`].
+    pub error: Option<String>,
+    /// When it was out.
+    pub published_at: Option<Timestamp>,
+    /// When it last changed.
+    pub updated_at: Timestamp,
+}
+
+/// A delivery with all that is needed to work on it.
+#[derive(Debug, Clone)]
+pub struct Claimed {
+    /// The delivery, under a fresh epoch.
+    pub delivery: Delivery,
+    /// What to say.
+    pub draft: Arc<Draft>,
+    /// Where.
+    pub account: Arc<Account>,
+    /// The version of the connection's tokens, so that opened tokens can be kept in memory; `Version(0)`, which no tokens have, if the
+    /// connection was erased.
+    pub token_version: Version,
+}
+
+/// How much a worker can take of one network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lane {
+    /// The network.
+    pub platform: PlatformId,
+    /// At most so many.
+    pub limit: usize,
+}
+
+/// What a worker asks for. Networks are lanes of their own, so that a slow one never delays the others.
+#[derive(Debug, Clone)]
+pub struct ClaimRequest {
+    /// Deliveries that wake up to this instant are claimed: a little ahead of the clock.
+    pub until: Timestamp,
+    /// How long they are leased.
+    pub lease_until: Timestamp,
+    /// Who asks; shown to operators.
+    pub worker: String,
+    /// How much of what.
+    pub lanes: Vec<Lane>,
+}
+
+/// A claim that is still held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lease {
+    /// Which delivery.
+    pub delivery: DeliveryId,
+    /// Under which epoch.
+    pub epoch: Epoch,
+}
+
+/// Whether a write counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Held {
+    /// It did.
+    Yes,
+    /// Somebody else owns the delivery now; nothing was written.
+    Lost,
+}
+
+/// What happens to the lease with a write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LeaseAfter {
+    /// The writer goes on.
+    Keep,
+    /// The writer is done with it for now.
+    Release,
+    /// A write from outside the engine: whoever holds it loses it, by a new epoch.
+    Revoke,
+}
+
+/// What happens to the stored error with a write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ErrorPatch {
+    /// It stays.
+    Keep,
+    /// It is gone.
+    Clear,
+    /// It is replaced by this JSON of [`Error`].
+    Set(String),
+}
+
+/// A row of the history. It travels in the transaction of the change that it tells about (invariant I6).
+#[derive(Debug, Clone, PartialEq)]
+pub struct LogEntry {
+    /// Our id.
+    pub id: LogId,
+    /// What happened: the name of an event or a call.
+    pub event: String,
+    /// Whether that was a success; `None` for things that are neither.
+    pub success: Option<bool>,
+    /// What belongs to it, without secrets: error, remote post, reason.
+    pub response: Value,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// One durable change of a delivery.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PhaseWrite {
+    /// Which delivery.
+    pub delivery: DeliveryId,
+    /// The epoch under which the writer acts; the write counts only if it is still the current one.
+    pub epoch: Epoch,
+    /// The phase from now on.
+    pub phase: PhaseName,
+    /// Its checkpoint.
+    pub checkpoint: Option<Checkpoint>,
+    /// What is out as a whole; sets `published_at` to the entry's time where the phase is published.
+    pub remote: Option<RemotePost>,
+    /// A part that is out now, to be added to the others.
+    pub part: Option<RemotePost>,
+    /// Attempts used from now on.
+    pub attempt: u32,
+    /// Worker deaths from now on.
+    pub crashes: u32,
+    /// When somebody has to look at it next.
+    pub wake_at: Option<Timestamp>,
+    /// When it is to go out from now on; `None` leaves it.
+    pub due_at: Option<Timestamp>,
+    /// When the visible call in doubt was permitted.
+    pub committing_since: Option<Timestamp>,
+    /// What becomes of the stored error.
+    pub error: ErrorPatch,
+    /// What becomes of the lease.
+    pub lease: LeaseAfter,
+    /// The row of the history.
+    pub log: LogEntry,
+}
+
+/// Keeps deliveries for the engine. Time is an argument everywhere.
+#[async_trait]
+pub trait JobStore: Debug + Send + Sync + 'static {
+    /// Claims deliveries that wake up by `until` and that nobody holds, in the order of their waking, each under a new epoch. Deliveries of
+    /// an account of which another worker holds some are left to that worker: one visible call at a time per account, in order.
+    ///
+    /// # Errors
+    /// `Storage`; nothing is claimed then.
+    async fn claim_due(&self, request: &ClaimRequest) -> Result<Vec<Claimed>, Error>;
+
+    /// Writes changes, all or none, each only if its epoch is the current one; answers in the order given. Several writes of one delivery
+    /// take effect one after the other.
+    ///
+    /// A worker keeps its epoch while it writes, so for a write with [`LeaseAfter::Revoke`] the epoch is not enough: it counts only if
+    /// besides [`outside_may_change`](crate::phase::invariant::outside_may_change) allows the step from the stored phase to the written
+    /// one. Of a cancel and the write-ahead of the visible call exactly one counts, whichever comes first.
+    ///
+    /// # Errors
+    /// `Storage`; nothing is written then.
+    async fn record(&self, writes: &[PhaseWrite]) -> Result<Vec<Held>, Error>;
+
+    /// Prolongs leases; answers in the order given.
+    ///
+    /// # Errors
+    /// `Storage`.
+    async fn renew(&self, leases: &[Lease], until: Timestamp) -> Result<Vec<Held>, Error>;
+
+    /// Gives claims back untouched: no attempt, no log row. Those that are not held any more are left alone.
+    ///
+    /// # Errors
+    /// `Storage`.
+    async fn rest(&self, leases: &[Lease], wake_at: Timestamp) -> Result<(), Error>;
+
+    /// Frees deliveries whose lease ended before `now` (their worker died), under a new epoch, counting a crash, to be claimed at once: they
+    /// wake at `now` or when they were to wake, whichever is earlier. Answers with their number.
+    ///
+    /// # Errors
+    /// `Storage`.
+    async fn reclaim(&self, now: Timestamp) -> Result<u64, Error>;
+
+    /// When the next delivery that nobody holds wakes up, per network.
+    ///
+    /// # Errors
+    /// `Storage`.
+    async fn next_due(&self, platforms: &[PlatformId]) -> Result<Vec<(PlatformId, Timestamp)>, Error>;
+
+    /// Wakes deliveries that wait for a reconnect of that account: they try again at `now`. Answers with their number.
+    ///
+    /// # Errors
+    /// `Storage`.
+    async fn release_reconnected(&self, account: AccountId, now: Timestamp) -> Result<u64, Error>;
+
+    /// Ids on the network that deliveries of this account already claim, parts included, if they changed since that instant. In no order.
+    ///
+    /// # Errors
+    /// `Storage`.
+    async fn remote_ids(&self, account: AccountId, since: Timestamp) -> Result<Vec<String>, Error>;
+
+    /// How many deliveries are in each phase, by network, without final ones.
+    ///
+    /// # Errors
+    /// `Storage`.
+    async fn depth(&self) -> Result<Vec<(PlatformId, PhaseName, u64)>, Error>;
+
+    /// How far the database's clock is ahead of `now`; zero where they are the same clock.
+    ///
+    /// # Errors
+    /// `Storage`.
+    async fn clock_offset(&self, _now: Timestamp) -> Result<SignedDuration, Error> {
+        Ok(SignedDuration::ZERO)
+    }
+
+    /// Completes when something may have become due earlier than was known: a post scheduled, here or by another process. May complete for no
+    /// reason; may miss something, which a slow poll finds.
+    async fn woken(&self);
+}

@@ -1,0 +1,551 @@
+//! The driver and the engine over a store in memory and a network that does what it is told. Only the tests move time.
+
+use std::{sync::Arc, time::Duration};
+
+use social_core::{
+    Account, Draft, Error, ErrorKind, Phase, PhaseName, Social, UserId,
+    memory::MemoryStore,
+    phase::RemotePost,
+    platform::Reconciled,
+    social::{CallbackQuery, Resolution, Scheduled, Scheduler},
+    store::{AdminStore as _, ClaimRequest, Delivery, JobStore as _, Lane, PostStore as _},
+    time::{Clock as _, ManualClock, SeededChance, later, signed},
+};
+use social_testkit::{
+    clock,
+    fake::{FakeNetwork, FakePlatform, Turn},
+    fixtures,
+};
+
+struct Shop {
+    social: Social,
+    store: Arc<MemoryStore>,
+    clock: ManualClock,
+    user: UserId,
+    accounts: Vec<Account>,
+}
+
+impl Shop {
+    async fn open(platforms: Vec<FakePlatform>) -> Self {
+        let store = Arc::new(MemoryStore::new());
+        let clock = clock::manual();
+        let names: Vec<String> =
+            platforms.iter().map(|p| social_core::Platform::descriptor(p).id.to_string()).collect();
+        let mut builder = Social::builder()
+            .shared_store(store.clone())
+            .keys(fixtures::key_ring())
+            .clock(Arc::new(clock.clone()))
+            .chance(Arc::new(SeededChance::new(1)));
+        for platform in platforms {
+            builder = builder.platform(platform);
+        }
+        let social = builder.build().unwrap();
+        let user = fixtures::user("ada@example.org");
+        store.insert_user(&user).await.unwrap();
+        let mut shop = Self { social, store, clock, user: user.id, accounts: Vec::new() };
+        for name in names {
+            shop.connect(&name).await;
+        }
+        shop
+    }
+
+    async fn connect(&mut self, platform: &str) {
+        let started =
+            self.social.connect(&self.user, platform).callback("http://127.0.0.1:1/cb").begin().await.unwrap();
+        let state = started.url.query_pairs().find(|(name, _)| name == "state").unwrap().1.into_owned();
+        let query = CallbackQuery { code: Some("good-code".into()), state: Some(state), ..CallbackQuery::default() };
+        let connected = self.social.finish(platform, &query, &started.cookie).await.unwrap();
+        self.accounts.retain(|account| account.platform.as_str() != platform);
+        self.accounts.extend(connected.accounts);
+    }
+
+    async fn post(&self, text: &str) -> Scheduled {
+        self.social.schedule(&self.user, Draft::text(text)).on([&self.accounts[0]]).send().await.unwrap()
+    }
+
+    async fn delivery(&self, post: &Scheduled) -> Delivery {
+        Scheduler::delivery(&self.social, self.user, post.deliveries[0].id).await.unwrap()
+    }
+
+    async fn tick(&self) -> usize {
+        self.social.worker().tick().await.unwrap()
+    }
+
+    async fn events(&self) -> Vec<String> {
+        let page = self.store.logs(self.user, &Default::default(), &Default::default()).await.unwrap();
+        page.items.into_iter().rev().map(|row| row.event).collect()
+    }
+
+    fn claim(&self) -> ClaimRequest {
+        let lane = Lane { platform: self.accounts[0].platform.clone(), limit: 10 };
+        let lease_until = later(self.clock.now(), signed(Duration::from_secs(60)));
+        ClaimRequest { until: self.clock.now(), lease_until, worker: "another".into(), lanes: vec![lane] }
+    }
+
+    /// Lets the engine run and time pass in small steps until the condition holds.
+    async fn until(&self, what: &str, condition: impl AsyncFn() -> bool) {
+        for _ in 0..5_000 {
+            for _ in 0..20 {
+                tokio::task::yield_now().await;
+            }
+            if condition().await {
+                return;
+            }
+            self.clock.advance(Duration::from_millis(50));
+        }
+        panic!("never: {what}");
+    }
+
+    fn run(&self) -> (tokio::task::JoinHandle<Result<(), Error>>, tokio::sync::oneshot::Sender<()>) {
+        let (stop, stopped) = tokio::sync::oneshot::channel();
+        let worker = self.social.worker();
+        let running = tokio::spawn(worker.run_until(async move {
+            let _ = stopped.await;
+        }));
+        (running, stop)
+    }
+}
+
+fn transient() -> Error {
+    Error::new(ErrorKind::Unavailable, "publish.commit")
+}
+
+async fn shop(network: &FakeNetwork) -> Shop {
+    Shop::open(vec![FakePlatform::new("fake", network.clone())]).await
+}
+
+#[tokio::test]
+async fn a_text_is_written_ahead_published_and_recorded() {
+    let network = FakeNetwork::default();
+    let shop = shop(&network).await;
+    let post = shop.post("hello").await;
+    assert_eq!(shop.tick().await, 1);
+    let delivery = shop.delivery(&post).await;
+    assert!(matches!(delivery.phase, Phase::Published { .. }));
+    assert_eq!((delivery.attempt, delivery.published_at), (1, Some(shop.clock.now())));
+    assert_eq!(shop.events().await, ["scheduled", "committing", "published"]);
+    assert_eq!(network.posts().len(), 1);
+    assert_eq!(shop.tick().await, 0, "nothing is left to do");
+}
+
+#[tokio::test]
+async fn a_post_in_the_future_is_never_early() {
+    let network = FakeNetwork::default();
+    let shop = shop(&network).await;
+    let at = later(shop.clock.now(), signed(Duration::from_secs(60)));
+    let draft = Draft::text("later");
+    let post = shop.social.schedule(&shop.user, draft).on([&shop.accounts[0]]).at(at).send().await.unwrap();
+    let (running, stop) = shop.run();
+    shop.until("it is published", async || !network.posts().is_empty()).await;
+    assert!(shop.clock.now() >= at);
+    shop.until("it is recorded", async || shop.delivery(&post).await.published_at.is_some()).await;
+    assert!(shop.delivery(&post).await.published_at.unwrap() >= at);
+    stop.send(()).unwrap();
+    running.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_lost_reply_is_asked_about_and_never_sent_again() {
+    let network = FakeNetwork::default();
+    let shop = shop(&network).await;
+    network.next("commit", Turn::FailAfter(transient()));
+    let post = shop.post("hello").await;
+    shop.tick().await;
+    assert_eq!(shop.delivery(&post).await.phase.name(), PhaseName::Committing);
+    assert_eq!(shop.tick().await, 0, "the network gets a moment before it is asked");
+    shop.clock.advance(Duration::from_secs(30));
+    shop.tick().await;
+    assert!(matches!(shop.delivery(&post).await.phase, Phase::Published { .. }));
+    assert_eq!((network.posts().len(), network.calls("commit"), network.calls("reconcile")), (1, 1, 1));
+}
+
+#[tokio::test]
+async fn proof_of_absence_allows_a_second_permit() {
+    let network = FakeNetwork::default();
+    let shop = shop(&network).await;
+    network.next("commit", Turn::Fail(transient()));
+    let post = shop.post("hello").await;
+    shop.tick().await;
+    shop.clock.advance(Duration::from_secs(30));
+    shop.tick().await;
+    let delivery = shop.delivery(&post).await;
+    assert!(matches!(delivery.phase, Phase::Published { .. }));
+    assert_eq!((network.posts().len(), network.calls("commit"), delivery.attempt), (1, 2, 2));
+    let events = shop.events().await;
+    assert_eq!(events, ["scheduled", "committing", "reply_lost", "proven_absent", "committing", "published"]);
+}
+
+#[tokio::test]
+async fn what_nobody_can_tell_goes_to_a_person_who_decides() {
+    let network = FakeNetwork::default();
+    let shop = shop(&network).await;
+    let there = Resolution::Published { permalink: Some("https://fake.example/1".into()) };
+    for resolution in [there, Resolution::Resend, Resolution::Fail] {
+        network.next("commit", Turn::FailAfter(transient()));
+        network.next("reconcile", Turn::Say(Reconciled::CannotTell));
+        let before = network.posts().len();
+        let post = shop.post(&format!("doubt about {resolution:?}")).await;
+        shop.tick().await;
+        shop.clock.advance(Duration::from_secs(30));
+        shop.tick().await;
+        assert!(matches!(shop.delivery(&post).await.phase, Phase::Unconfirmed { .. }));
+        shop.clock.advance(Duration::from_secs(3600 * 48));
+        assert_eq!(shop.tick().await, 0, "nothing happens by itself");
+        let id = post.deliveries[0].id;
+        shop.social.resolve(shop.user, id, resolution.clone()).await.unwrap();
+        shop.tick().await;
+        let (name, more) = (shop.delivery(&post).await.phase.name(), network.posts().len() - before);
+        match resolution {
+            Resolution::Published { .. } => assert_eq!((name, more), (PhaseName::Published, 1)),
+            Resolution::Resend => {
+                assert_eq!((name, more), (PhaseName::Published, 2), "the person said it was not there")
+            }
+            Resolution::Fail => assert_eq!((name, more), (PhaseName::Failed, 1)),
+        }
+        let again = shop.social.resolve(shop.user, id, Resolution::Fail).await;
+        assert_eq!(again.unwrap_err().kind(), ErrorKind::Conflict);
+    }
+}
+
+#[tokio::test]
+async fn looks_that_fail_end_with_a_person_not_with_a_second_post() {
+    let network = FakeNetwork::default();
+    let shop = shop(&network).await;
+    network.next("commit", Turn::FailAfter(transient()));
+    (0..20).for_each(|_| network.next("reconcile", Turn::Fail(transient())));
+    let post = shop.post("hello").await;
+    shop.tick().await;
+    for _ in 0..20 {
+        shop.clock.advance(Duration::from_secs(700));
+        shop.tick().await;
+    }
+    assert!(matches!(shop.delivery(&post).await.phase, Phase::Unconfirmed { .. }));
+    assert_eq!((network.posts().len(), network.calls("commit"), network.calls("reconcile")), (1, 1, 5));
+}
+
+#[tokio::test]
+async fn failures_without_effect_back_off_until_the_attempts_are_used_up() {
+    let network = FakeNetwork::default();
+    let shop = shop(&network).await;
+    (0..5).for_each(|_| network.next("commit", Turn::Fail(transient().effect_none())));
+    let post = shop.post("hello").await;
+    for _ in 0..40 {
+        shop.tick().await;
+        shop.clock.advance(Duration::from_secs(60));
+    }
+    let delivery = shop.delivery(&post).await;
+    assert!(matches!(delivery.phase, Phase::Failed { .. }), "{delivery:?}");
+    assert_eq!((network.calls("commit"), delivery.attempt), (5, 5));
+    assert!(delivery.error.unwrap().contains("unavailable"));
+    // An explicit retry begins anew.
+    shop.social.retry(shop.user, post.post.id).await.unwrap();
+    assert_eq!(shop.delivery(&post).await.attempt, 0);
+    shop.tick().await;
+    assert_eq!((network.posts().len(), shop.delivery(&post).await.attempt), (1, 1));
+}
+
+#[tokio::test]
+async fn a_limit_waits_without_using_an_attempt() {
+    let network = FakeNetwork::default();
+    let shop = shop(&network).await;
+    let error =
+        Error::new(ErrorKind::RateLimited, "publish.commit").retry_after(Duration::from_secs(600)).effect_none();
+    network.next("commit", Turn::Fail(error));
+    let (first, second) = (shop.post("one").await, shop.post("two").await);
+    shop.tick().await;
+    for post in [&first, &second] {
+        let delivery = shop.delivery(post).await;
+        assert!(matches!(delivery.phase, Phase::AwaitingLimit { .. }), "{delivery:?}");
+        assert_eq!(delivery.attempt, 0);
+    }
+    assert_eq!(network.calls("commit"), 1, "the second one waits without asking the network");
+    for _ in 0..60 {
+        shop.clock.advance(Duration::from_secs(60));
+        shop.tick().await;
+    }
+    assert_eq!(network.posts().len(), 2);
+}
+
+#[tokio::test]
+async fn a_thread_that_breaks_goes_on_behind_its_last_part() {
+    let network = FakeNetwork::default();
+    let shop = shop(&network).await;
+    network.next("commit", Turn::Pass);
+    network.next("commit", Turn::Fail(Error::new(ErrorKind::Rejected, "publish.commit").effect_none()));
+    let draft = Draft::text("one").then("two").then("three");
+    let post = shop.social.schedule(&shop.user, draft).on([&shop.accounts[0]]).send().await.unwrap();
+    shop.tick().await;
+    let broken = shop.delivery(&post).await;
+    assert!(matches!(broken.phase, Phase::Failed { .. }));
+    assert_eq!(broken.parts.len(), 1, "it says which parts are out");
+    // However late: what is half out is finished.
+    shop.clock.advance(Duration::from_secs(3600 * 5));
+    shop.social.retry(shop.user, post.post.id).await.unwrap();
+    shop.tick().await;
+    let done = shop.delivery(&post).await;
+    let Phase::Published { remote } = &done.phase else { panic!("{done:?}") };
+    assert_eq!(remote.id.as_ref().unwrap().as_str(), "fake-1", "the thread is known by its first part");
+    assert_eq!(done.parts.len(), 3);
+    let texts: Vec<_> = network.posts().into_iter().map(|post| post.text).collect();
+    assert_eq!(texts, ["one", "two", "three"]);
+}
+
+#[tokio::test]
+async fn settling_is_asked_until_the_network_has_finished_or_refused() {
+    let network = FakeNetwork::default();
+    let shop = Shop::open(vec![FakePlatform::new("fake", network.clone()).settling()]).await;
+    network.next("settle", Turn::Wait(Duration::from_secs(10)));
+    let post = shop.post("a film").await;
+    shop.tick().await;
+    assert_eq!(shop.delivery(&post).await.phase.name(), PhaseName::Settling);
+    shop.clock.advance(Duration::from_secs(5));
+    shop.tick().await;
+    assert_eq!(shop.delivery(&post).await.phase.name(), PhaseName::Settling);
+    shop.clock.advance(Duration::from_secs(10));
+    shop.tick().await;
+    assert_eq!(shop.delivery(&post).await.phase.name(), PhaseName::Published);
+    network.next("settle", Turn::FailAfter(Error::new(ErrorKind::Rejected, "publish.settle")));
+    let refused = shop.post("another film").await;
+    shop.tick().await;
+    shop.clock.advance(Duration::from_secs(5));
+    shop.tick().await;
+    assert_eq!(shop.delivery(&refused).await.phase.name(), PhaseName::Failed);
+}
+
+#[tokio::test]
+async fn what_is_too_late_is_missed_not_a_surprise() {
+    let network = FakeNetwork::default();
+    let shop = shop(&network).await;
+    let post = shop.post("hello").await;
+    shop.clock.advance(Duration::from_secs(3601));
+    shop.tick().await;
+    assert_eq!(shop.delivery(&post).await.phase, Phase::Missed);
+    assert!(network.posts().is_empty());
+    shop.social.retry(shop.user, post.post.id).await.unwrap();
+    shop.tick().await;
+    assert_eq!(network.posts().len(), 1, "a person may still want it");
+}
+
+#[tokio::test]
+async fn a_cancel_wins_before_the_permit_and_is_refused_afterwards() {
+    let network = FakeNetwork::default();
+    let shop = shop(&network).await;
+    let post = shop.post("hello").await;
+    // A worker has it in hand but has not permitted it.
+    assert_eq!(shop.store.claim_due(&shop.claim()).await.unwrap().len(), 1);
+    shop.social.cancel(shop.user, post.post.id).await.unwrap();
+    assert_eq!(shop.delivery(&post).await.phase, Phase::Canceled);
+    shop.clock.advance(Duration::from_secs(120));
+    assert_eq!(shop.tick().await, 0);
+    assert!(network.posts().is_empty());
+    shop.social.cancel(shop.user, post.post.id).await.expect("canceling again is fine");
+
+    let out = shop.post("too late").await;
+    shop.tick().await;
+    assert_eq!(shop.social.cancel(shop.user, out.post.id).await.unwrap_err().kind(), ErrorKind::Conflict);
+}
+
+#[tokio::test]
+async fn a_worker_that_keeps_dying_over_a_delivery_parks_it() {
+    let network = FakeNetwork::default();
+    let shop = shop(&network).await;
+    let post = shop.post("poison").await;
+    for _ in 0..3 {
+        assert_eq!(shop.store.claim_due(&shop.claim()).await.unwrap().len(), 1);
+        shop.clock.advance(Duration::from_secs(61));
+        shop.store.reclaim(shop.clock.now()).await.unwrap();
+    }
+    shop.tick().await;
+    let parked = shop.delivery(&post).await;
+    assert!(matches!(parked.phase, Phase::Failed { .. }), "{parked:?}");
+    assert_eq!(network.calls("prepare"), 0);
+}
+
+#[tokio::test]
+async fn the_engine_publishes_everything_once_in_order_and_one_at_a_time_per_account() {
+    let network = FakeNetwork::default();
+    let shop = Shop::open(vec![FakePlatform::new("fake", network.clone()).accounts(5)]).await;
+    for number in 0..200 {
+        let draft = Draft::text(format!("{number:03}"));
+        shop.social.schedule(&shop.user, draft).on([&shop.accounts[number % 5]]).send().await.unwrap();
+        shop.clock.advance(Duration::from_millis(1));
+    }
+    let (running, stop) = shop.run();
+    shop.until("all are published", async || network.posts().len() >= 200).await;
+    shop.until("all are recorded", async || shop.store.depth().await.unwrap().is_empty()).await;
+    stop.send(()).unwrap();
+    running.await.unwrap().unwrap();
+    let posts = network.posts();
+    assert_eq!(posts.len(), 200);
+    assert_eq!(network.most_busy(), 1);
+    for account in 0..5 {
+        let name = format!("fake-{account}");
+        let texts: Vec<_> = posts.iter().filter(|post| post.account == name).map(|post| &post.text).collect();
+        assert!(texts.len() == 40 && texts.is_sorted(), "{texts:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_network_that_hangs_does_not_delay_the_others() {
+    let (slow, quick) = (FakeNetwork::default(), FakeNetwork::default());
+    let hanging = FakePlatform::new("slow", slow.clone()).facts(|facts| facts.flow.max_in_flight = 2);
+    let shop = Shop::open(vec![hanging, FakePlatform::new("quick", quick.clone())]).await;
+    for number in 0..20 {
+        (0..4).for_each(|_| slow.next("prepare", Turn::Hang));
+        for account in &shop.accounts {
+            shop.social.schedule(&shop.user, Draft::text(format!("{number}"))).on([account]).send().await.unwrap();
+        }
+    }
+    let (running, stop) = shop.run();
+    let begun = shop.clock.now();
+    shop.until("the quick network has everything", async || quick.posts().len() == 40).await;
+    assert!(shop.clock.now().duration_since(begun).as_secs() < 1, "lateness on the quick network");
+    assert!(slow.posts().is_empty());
+    stop.send(()).unwrap();
+    shop.until("the worker has stopped", async || running.is_finished()).await;
+    running.await.unwrap().unwrap();
+    // What hung is handed back, not lost.
+    let depth = shop.store.depth().await.unwrap();
+    let waiting: u64 =
+        depth.iter().filter(|(platform, ..)| platform.as_str() == "slow").map(|(.., number)| number).sum();
+    assert_eq!(waiting, 40);
+    let much_later = later(shop.clock.now(), signed(Duration::from_secs(3600)));
+    assert_eq!(shop.store.reclaim(much_later).await.unwrap(), 0, "no lease is left behind");
+}
+
+#[tokio::test]
+async fn a_long_preparation_is_kept_by_the_heartbeat() {
+    let network = FakeNetwork::default();
+    let shop = shop(&network).await;
+    network.next("prepare", Turn::Hang);
+    let post = shop.post("a very long film").await;
+    let (running, stop) = shop.run();
+    shop.until("it is being prepared", async || network.calls("prepare") == 1).await;
+    for _ in 0..40 {
+        shop.clock.advance(Duration::from_secs(10));
+        for _ in 0..50 {
+            tokio::task::yield_now().await;
+        }
+    }
+    assert_eq!(network.calls("prepare"), 1, "nobody else took it");
+    assert_eq!(shop.delivery(&post).await.crashes, 0);
+    stop.send(()).unwrap();
+    running.await.unwrap().unwrap();
+    shop.social.cancel(shop.user, post.post.id).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_dead_token_is_refreshed_once_and_the_commit_gets_a_new_permit() {
+    let network = FakeNetwork::default();
+    let shop = shop(&network).await;
+    let connection = shop.accounts[0].connection;
+    let tokens = shop.social.keeper().tokens(connection, None).await.unwrap();
+    // Tokens that were only just given are not replaced.
+    shop.clock.advance(Duration::from_secs(120));
+    network.kill_token(tokens.access.expose());
+    let post = shop.post("hello").await;
+    shop.tick().await;
+    let delivery = shop.delivery(&post).await;
+    assert!(matches!(delivery.phase, Phase::Published { .. }), "{delivery:?}");
+    assert_eq!((network.calls("refresh"), network.posts().len()), (1, 1));
+}
+
+#[tokio::test]
+async fn one_key_makes_one_post() {
+    let network = FakeNetwork::default();
+    let shop = shop(&network).await;
+    let send = |text: &'static str| {
+        shop.social.schedule(&shop.user, Draft::text(text)).on([&shop.accounts[0]]).key("order-17").send()
+    };
+    let first = send("hello").await.unwrap();
+    let again = send("hello").await.unwrap();
+    assert_eq!((again.existing, again.post.id), (true, first.post.id));
+    assert_eq!(send("something else").await.unwrap_err().kind(), ErrorKind::Conflict);
+    shop.tick().await;
+    assert_eq!(network.posts().len(), 1);
+}
+
+#[tokio::test]
+async fn a_draft_that_one_account_refuses_is_scheduled_nowhere() {
+    let network = FakeNetwork::default();
+    let shop = shop(&network).await;
+    let send = |user: UserId, text: String, at| {
+        let draft = shop.social.schedule(&user, Draft::text(text)).on(&shop.accounts);
+        match at {
+            Some(at) => draft.at(at).send(),
+            None => draft.send(),
+        }
+    };
+    let refused = send(shop.user, "x".repeat(101), None).await.unwrap_err();
+    let violation = &refused.violated()[0];
+    assert_eq!((refused.kind(), violation.code.as_str()), (ErrorKind::Invalid, "text_too_long"));
+    assert_eq!((violation.limit, violation.actual), (Some(100), Some(101)));
+    assert_eq!(violation.account_id, Some(shop.accounts[0].id));
+    let past = later(shop.clock.now(), -signed(Duration::from_secs(2 * 3600)));
+    let late = send(shop.user, "x".into(), Some(past)).await.unwrap_err();
+    assert_eq!(late.violated()[0].code, "time_past");
+    let foreign = send(UserId::new(), "x".into(), None).await.unwrap_err();
+    assert_eq!(foreign.kind(), ErrorKind::NotFound);
+    assert!(shop.store.depth().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_callback_counts_once_in_the_browser_that_began_it() {
+    let network = FakeNetwork::default();
+    let platforms = vec![FakePlatform::new("fake", network.clone()), FakePlatform::new("other", network.clone())];
+    let shop = Shop::open(platforms).await;
+    let begin = || {
+        shop.social.connect(&shop.user, "fake").callback("http://127.0.0.1:1/cb").context(Some("/home".into())).begin()
+    };
+    let query = |url: &url::Url| {
+        let state = url.query_pairs().find(|(name, _)| name == "state").unwrap().1.into_owned();
+        CallbackQuery { code: Some("code".into()), state: Some(state), ..CallbackQuery::default() }
+    };
+    // Another browser; and that attempt is spent.
+    let (mine, theirs) = (begin().await.unwrap(), begin().await.unwrap());
+    assert_eq!(shop.social.finish("fake", &query(&mine.url), &theirs.cookie).await.unwrap_err().code, "expired");
+    assert_eq!(shop.social.finish("fake", &query(&mine.url), &mine.cookie).await.unwrap_err().code, "expired");
+    // Another platform.
+    let swapped = begin().await.unwrap();
+    assert_eq!(shop.social.finish("other", &query(&swapped.url), &swapped.cookie).await.unwrap_err().code, "expired");
+    // Too late.
+    let late = begin().await.unwrap();
+    shop.clock.advance(Duration::from_secs(601));
+    assert_eq!(shop.social.finish("fake", &query(&late.url), &late.cookie).await.unwrap_err().code, "expired");
+    // Said no.
+    let denied = begin().await.unwrap();
+    let no = CallbackQuery { code: None, error: Some("access_denied".into()), ..query(&denied.url) };
+    let failed = shop.social.finish("fake", &no, &denied.cookie).await.unwrap_err();
+    assert_eq!((failed.code, failed.context.as_deref()), ("access_denied", Some("/home")));
+    // Two at once: exactly one wins.
+    let twice = begin().await.unwrap();
+    let once = query(&twice.url);
+    let (a, b) = tokio::join!(
+        shop.social.finish("fake", &once, &twice.cookie),
+        shop.social.finish("fake", &once, &twice.cookie)
+    );
+    assert_eq!(usize::from(a.is_ok()) + usize::from(b.is_ok()), 1);
+    assert_eq!(a.or(b).unwrap().context.as_deref(), Some("/home"));
+}
+
+#[tokio::test]
+async fn deleting_on_the_network_is_for_what_is_published_with_an_id() {
+    let network = FakeNetwork::default();
+    let shop = shop(&network).await;
+    let post = shop.post("hello").await;
+    let id = post.deliveries[0].id;
+    assert_eq!(shop.social.delete_remote(shop.user, id).await.unwrap_err().kind(), ErrorKind::Conflict);
+    shop.tick().await;
+    shop.social.delete_remote(shop.user, id).await.unwrap();
+    assert!(network.posts().is_empty());
+    assert_eq!(shop.events().await.last().map(String::as_str), Some("deleted_remote"));
+
+    network.next("commit", Turn::FailAfter(transient()));
+    network.next("reconcile", Turn::Say(Reconciled::Published(RemotePost::unknown())));
+    let unknown = shop.post("id unknown").await;
+    shop.tick().await;
+    shop.clock.advance(Duration::from_secs(30));
+    shop.tick().await;
+    let refused = shop.social.delete_remote(shop.user, unknown.deliveries[0].id).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Conflict);
+}

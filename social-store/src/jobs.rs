@@ -1,0 +1,342 @@
+//! Deliveries for the engine: what is the same for both databases.
+
+use async_trait::async_trait;
+use jiff::{SignedDuration, Timestamp};
+use social_core::{
+    error::{Error, ErrorKind, Retry},
+    id::{AccountId, LogId, PlatformId},
+    phase::{Event, PhaseName, RemotePost, invariant},
+    store::{
+        ClaimRequest, Claimed, Delivery, ErrorPatch, Held, JobStore, Lease, LeaseAfter, LogEntry, PhaseWrite, PostStatus,
+    },
+};
+
+use crate::{
+    backend::{Backend, SqlStore},
+    fault::{storage, unreadable},
+    row::{Harvest, Reader},
+    value::{json, values},
+};
+
+/// The phases that `deliveries_waiting` lists; the text is the same in the index, so that the index is used.
+macro_rules! waiting_phases {
+    () => {
+        "phase IN ('scheduled', 'preparing', 'ready', 'retrying', 'awaiting_reconnect', 'awaiting_limit')"
+    };
+}
+pub(crate) use waiting_phases;
+
+/// [`PostStatus::of`] over the deliveries of a group, in SQL.
+macro_rules! status_of {
+    () => {
+        "CASE \
+         WHEN count(*) FILTER (WHERE phase = 'unconfirmed') > 0 THEN 'unconfirmed' \
+         WHEN count(*) FILTER (WHERE phase IN ('preparing', 'ready', 'committing', 'settling')) > 0 THEN 'publishing' \
+         WHEN count(*) FILTER (WHERE phase IN ('scheduled', 'retrying', 'awaiting_reconnect', 'awaiting_limit')) = count(*) THEN 'pending' \
+         WHEN count(*) FILTER (WHERE phase IN ('scheduled', 'retrying', 'awaiting_reconnect', 'awaiting_limit')) > 0 THEN 'publishing' \
+         WHEN count(*) FILTER (WHERE phase = 'published') = count(*) THEN 'published' \
+         WHEN count(*) FILTER (WHERE phase = 'published') > 0 THEN 'partially_published' \
+         WHEN count(*) FILTER (WHERE phase = 'canceled') = count(*) THEN 'canceled' \
+         WHEN count(*) FILTER (WHERE phase = 'missed') > 0 \
+              AND count(*) FILTER (WHERE phase IN ('missed', 'canceled')) = count(*) THEN 'missed' \
+         ELSE 'failed' END"
+    };
+}
+pub(crate) use status_of;
+
+/// Whether a delivery stays in that phase without anybody at work: `posts.status` follows it then.
+pub(crate) fn rests(phase: PhaseName) -> bool {
+    !matches!(phase, PhaseName::Preparing | PhaseName::Ready | PhaseName::Committing | PhaseName::Settling)
+}
+
+/// A write in the form of columns.
+#[derive(Debug)]
+pub(crate) struct WriteColumns<'w> {
+    pub(crate) write: &'w PhaseWrite,
+    /// The phases from which it counts, as `,a,b,`; `None` for all of them.
+    pub(crate) from: Option<String>,
+    pub(crate) checkpoint: Option<String>,
+    /// Set where the row's remote post is replaced.
+    pub(crate) remote: Option<&'w RemotePost>,
+    pub(crate) part: Option<String>,
+    pub(crate) keep_error: bool,
+    pub(crate) error: Option<&'w str>,
+    pub(crate) published_at: Option<Timestamp>,
+    pub(crate) response: String,
+}
+
+impl<'w> WriteColumns<'w> {
+    pub(crate) fn of(write: &'w PhaseWrite) -> Self {
+        let published = write.phase == PhaseName::Published;
+        let allowed = |from: &PhaseName| invariant::outside_may_change(*from, write.phase);
+        let from = (write.lease == LeaseAfter::Revoke).then(|| {
+            PhaseName::ALL.iter().filter(|from| allowed(from)).fold(",".to_owned(), |list, from| list + from.as_str() + ",")
+        });
+        Self {
+            write,
+            from,
+            checkpoint: write.checkpoint.as_ref().map(json),
+            remote: write.remote.as_ref().filter(|_| published),
+            part: write.part.as_ref().map(json),
+            keep_error: write.error == ErrorPatch::Keep,
+            error: match &write.error {
+                ErrorPatch::Set(error) => Some(error),
+                ErrorPatch::Keep | ErrorPatch::Clear => None,
+            },
+            published_at: published.then_some(write.log.at),
+            response: json(&write.log.response),
+        }
+    }
+
+    pub(crate) fn remote_id(&self) -> Option<String> {
+        Some(self.remote?.id.as_ref()?.as_str().to_owned())
+    }
+
+    pub(crate) fn permalink(&self) -> Option<String> {
+        self.remote?.permalink.clone()
+    }
+
+    /// 0 the lease stays, 1 it is given back, 2 it is taken away.
+    pub(crate) fn lease(&self) -> i64 {
+        match self.write.lease {
+            LeaseAfter::Keep => 0,
+            LeaseAfter::Release => 1,
+            LeaseAfter::Revoke => 2,
+        }
+    }
+
+    /// Whether the write leaves something that can be claimed.
+    pub(crate) fn wakes(write: &PhaseWrite) -> bool {
+        write.lease != LeaseAfter::Keep && write.wake_at.is_some()
+    }
+}
+
+#[async_trait]
+impl<B: Backend> JobStore for SqlStore<B> {
+    async fn claim_due(&self, request: &ClaimRequest) -> Result<Vec<Claimed>, Error> {
+        let rows = self.backend.claim(request).await.map_err(storage("jobs.claim_due"))?;
+        let mut harvest = Harvest::default();
+        for row in &rows {
+            // Such a row stays leased and comes back with a crash counted; it does not keep the others from their work.
+            if let Err(error) = harvest.take(row) {
+                tracing::error!(%error, "a delivery that is due cannot be read");
+            }
+        }
+        if !harvest.spoilt.is_empty() {
+            let writes: Vec<_> = harvest.spoilt.iter().map(|delivery| set_aside(delivery, request.until)).collect();
+            let _ = self.record(&writes).await?;
+        }
+        harvest.claimed.sort_by_key(|claim| (claim.delivery.wake_at, claim.delivery.id));
+        Ok(harvest.claimed)
+    }
+
+    async fn record(&self, writes: &[PhaseWrite]) -> Result<Vec<Held>, Error> {
+        if writes.is_empty() {
+            return Ok(Vec::new());
+        }
+        let held = match self.backend.record(writes).await {
+            Err(error) if is_repeated(&error) => self.record_again(writes, error).await,
+            outcome => outcome,
+        };
+        let held = held.map_err(storage("jobs.record"))?;
+        if writes.iter().zip(&held).any(|(write, held)| *held == Held::Yes && WriteColumns::wakes(write)) {
+            self.backend.wake();
+        }
+        Ok(held)
+    }
+
+    async fn renew(&self, leases: &[Lease], until: Timestamp) -> Result<Vec<Held>, Error> {
+        if leases.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.backend.renew(leases, until).await.map_err(storage("jobs.renew"))
+    }
+
+    async fn rest(&self, leases: &[Lease], wake_at: Timestamp) -> Result<(), Error> {
+        if leases.is_empty() {
+            return Ok(());
+        }
+        self.backend.rest(leases, wake_at).await.map_err(storage("jobs.rest"))?;
+        self.backend.wake();
+        Ok(())
+    }
+
+    async fn reclaim(&self, now: Timestamp) -> Result<u64, Error> {
+        // A look first: on SQLite it does not need the writer.
+        let none = self.fetch("SELECT 1 FROM deliveries WHERE lease_until < $1 LIMIT 1", values![now]).await;
+        if none.map_err(storage("jobs.reclaim"))?.is_empty() {
+            return Ok(0);
+        }
+        let freed = self.backend.execute(
+            "UPDATE deliveries SET epoch = epoch + 1, crashes = crashes + 1, lease_until = NULL, worker = NULL, \
+             wake_at = CASE WHEN wake_at < $1 THEN wake_at ELSE $1 END WHERE lease_until < $1",
+            values![now],
+        );
+        let freed = freed.await.map_err(storage("jobs.reclaim"))?;
+        if freed > 0 {
+            self.backend.wake();
+        }
+        Ok(freed)
+    }
+
+    async fn next_due(&self, platforms: &[PlatformId]) -> Result<Vec<(PlatformId, Timestamp)>, Error> {
+        let mut next = Vec::with_capacity(platforms.len());
+        if platforms.is_empty() {
+            return Ok(next);
+        }
+        let each: Vec<_> = (1..=platforms.len()).map(|n| format!("${n}")).collect();
+        let each = each.iter().enumerate().map(|(place, platform)| {
+            format!(
+                "SELECT CAST({place} AS BIGINT), (SELECT min(wake_at) FROM deliveries \
+                 WHERE platform = {platform} AND lease_until IS NULL AND wake_at IS NOT NULL)"
+            )
+        });
+        let sql = each.collect::<Vec<_>>().join(" UNION ALL ");
+        let values = platforms.iter().map(|platform| platform.as_str().into()).collect();
+        let rows = self.all(sql, values, |row| Ok((row.int::<usize>()?, row.maybe_at()?))).await;
+        for (place, at) in rows.map_err(storage("jobs.next_due"))? {
+            if let (Some(platform), Some(at)) = (platforms.get(place), at) {
+                next.push((platform.clone(), at));
+            }
+        }
+        Ok(next)
+    }
+
+    async fn release_reconnected(&self, account: AccountId, now: Timestamp) -> Result<u64, Error> {
+        let freed = self.backend.execute(
+            concat!(
+                "UPDATE deliveries SET wake_at = $2 WHERE account_id = $1 AND phase = 'awaiting_reconnect' AND ",
+                waiting_phases!()
+            ),
+            values![account.uuid(), now],
+        );
+        let freed = freed.await.map_err(storage("jobs.release_reconnected"))?;
+        if freed > 0 {
+            self.backend.wake();
+        }
+        Ok(freed)
+    }
+
+    async fn remote_ids(&self, account: AccountId, since: Timestamp) -> Result<Vec<String>, Error> {
+        let rows = self.all(
+            "SELECT remote_id, parts FROM deliveries \
+             WHERE account_id = $1 AND updated_at >= $2 AND (remote_id IS NOT NULL OR parts IS NOT NULL)",
+            values![account.uuid(), since],
+            remote_ids,
+        );
+        let mut ids = rows.await.map_err(storage("jobs.remote_ids"))?.concat();
+        ids.sort_unstable();
+        ids.dedup();
+        Ok(ids)
+    }
+
+    async fn depth(&self) -> Result<Vec<(PlatformId, PhaseName, u64)>, Error> {
+        let rows = self.all(
+            "SELECT platform, phase, count(*) FROM deliveries \
+             WHERE phase NOT IN ('published', 'failed', 'missed', 'canceled') GROUP BY platform, phase",
+            Vec::new(),
+            |row| Ok((row.platform()?, row.word()?, row.int()?)),
+        );
+        rows.await.map_err(storage("jobs.depth"))
+    }
+
+    async fn clock_offset(&self, now: Timestamp) -> Result<SignedDuration, Error> {
+        self.backend.clock_offset(now).await.map_err(storage("jobs.clock_offset"))
+    }
+
+    async fn woken(&self) {
+        self.backend.woken().await;
+    }
+}
+
+fn is_repeated(error: &sqlx::Error) -> bool {
+    error.as_database_error().is_some_and(sqlx::error::DatabaseError::is_unique_violation)
+}
+
+impl<B: Backend> SqlStore<B> {
+    /// Writes a batch of which a part is in the history already. That happens when the answer to a commit was lost and the caller, who
+    /// must get its writes through, repeats them: those that are there have counted, and only the others are left to be written.
+    async fn record_again(&self, writes: &[PhaseWrite], error: sqlx::Error) -> sqlx::Result<Vec<Held>> {
+        let (mut counted, mut rest) = (Vec::with_capacity(writes.len()), Vec::new());
+        for write in writes {
+            let log = &write.log;
+            let same = self.fetch(
+                "SELECT 1 FROM deliveries d JOIN post_logs l ON l.user_id = d.user_id AND l.id = $2 \
+                 WHERE d.id = $1 AND l.delivery_id = d.id AND l.event = $3 AND l.created_at = $4",
+                values![write.delivery.uuid(), log.id.uuid(), log.event.as_str(), log.at],
+            );
+            let there = !same.await?.is_empty();
+            counted.push(there);
+            if !there {
+                rest.push(write.clone());
+            }
+        }
+        if rest.len() == writes.len() {
+            return Err(error);
+        }
+        let mut left = if rest.is_empty() { Vec::new() } else { self.backend.record(&rest).await? }.into_iter();
+        let answer = |there: bool| if there { Some(Held::Yes) } else { left.next() };
+        Ok(counted.into_iter().map(answer).map(|held| held.unwrap_or(Held::Lost)).collect())
+    }
+}
+
+fn remote_ids<R: crate::row::Columns>(row: &mut Reader<'_, R>) -> sqlx::Result<Vec<String>> {
+    let whole = row.maybe_text()?;
+    let parts: Vec<RemotePost> = match row.maybe_text()? {
+        Some(parts) => serde_json::from_str(&parts).map_err(|_| unreadable("the parts of a delivery have another shape"))?,
+        None => Vec::new(),
+    };
+    let parts = parts.into_iter().filter_map(|part| part.id).map(|id| id.as_str().to_owned());
+    Ok(whole.into_iter().chain(parts).collect())
+}
+
+/// Takes a delivery whose draft cannot be read out of the queue, where it would be in the way for ever. What may be public already needs a
+/// person, the rest has failed.
+fn set_aside(delivery: &Delivery, now: Timestamp) -> PhaseWrite {
+    let (phase, event) = if delivery.phase.name().may_be_visible() {
+        (PhaseName::Unconfirmed, Event::CannotTell)
+    } else {
+        (PhaseName::Failed, Event::FailedForGood)
+    };
+    let error = Error::new(ErrorKind::Storage, "jobs.claim_due").message("the stored draft cannot be read").retry(Retry::Never);
+    PhaseWrite {
+        delivery: delivery.id,
+        epoch: delivery.epoch,
+        phase,
+        checkpoint: delivery.phase.checkpoint().cloned(),
+        remote: None,
+        part: None,
+        attempt: delivery.attempt,
+        crashes: delivery.crashes,
+        wake_at: None,
+        due_at: None,
+        committing_since: delivery.committing_since,
+        error: ErrorPatch::Set(json(&error)),
+        lease: LeaseAfter::Release,
+        log: LogEntry {
+            id: LogId::new(),
+            event: event.name().to_owned(),
+            success: Some(false),
+            response: serde_json::json!({ "reason": "the stored draft cannot be read" }),
+            at: now,
+        },
+    }
+}
+
+/// The status of a post with one delivery in that phase.
+pub(crate) fn status_alone(phase: PhaseName) -> &'static str {
+    PostStatus::of([phase]).as_str()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_index_of_what_waits_lists_what_can_be_canceled() {
+        for phase in PhaseName::ALL {
+            let listed = waiting_phases!().contains(&format!("'{phase}'"));
+            assert_eq!(listed, phase.can_cancel(), "{phase}");
+        }
+    }
+}

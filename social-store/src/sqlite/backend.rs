@@ -1,0 +1,183 @@
+//! SQLite's side of the seam.
+
+use jiff::{SignedDuration, Timestamp};
+use social_core::store::{ClaimRequest, Held, Insert, Lease, PhaseWrite};
+use sqlx::{
+    Row as _,
+    sqlite::{SqliteConnectOptions, SqlitePool, SqliteRow},
+};
+use tokio::sync::Notify;
+use uuid::Uuid;
+
+use super::{
+    Scratch, jobs,
+    posts::Intake,
+    writer::{Tx, Writer, query},
+};
+use crate::{
+    backend::{Backend, Columns, Sql, Value},
+    fault::unreadable,
+    posts::StoredPost,
+};
+
+/// The connections of a [`SqliteStore`](crate::SqliteStore).
+pub struct SqliteBackend {
+    pub(super) options: SqliteConnectOptions,
+    pub(super) writer: std::sync::Arc<Writer>,
+    readers: SqlitePool,
+    intake: Intake,
+    wake: Notify,
+    version: String,
+    // Last, so that the files outlive the connections.
+    _scratch: Option<Scratch>,
+}
+
+impl SqliteBackend {
+    pub(super) fn new(
+        options: SqliteConnectOptions,
+        writer: Writer,
+        readers: SqlitePool,
+        version: String,
+        scratch: Option<Scratch>,
+    ) -> Self {
+        let writer = std::sync::Arc::new(writer);
+        let intake = Intake::new(std::sync::Arc::clone(&writer));
+        Self { options, writer, readers, intake, wake: Notify::new(), version, _scratch: scratch }
+    }
+}
+
+impl std::fmt::Debug for SqliteBackend {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SqliteStore").field("file", &self.options.get_filename()).finish_non_exhaustive()
+    }
+}
+
+impl Backend for SqliteBackend {
+    type Row = SqliteRow;
+    type Tx<'a> = Tx<'a>;
+
+    const APPEND_LOG: &'static str = "INSERT INTO post_logs (id, post_id, delivery_id, user_id, platform, event, success, attempt, response, \
+         created_at) SELECT $1, post_id, id, user_id, platform, $3, $4, attempt, $5, $6 FROM deliveries WHERE id = $2";
+
+    const LOCK_RATES: Option<&'static str> = None;
+
+    async fn begin(&self) -> sqlx::Result<Tx<'_>> {
+        self.writer.begin().await
+    }
+
+    async fn fetch(&self, sql: Sql, values: Vec<Value>) -> sqlx::Result<Vec<SqliteRow>> {
+        query(sql, values).fetch_all(&self.readers).await
+    }
+
+    async fn returning(&self, sql: &'static str, values: Vec<Value>) -> sqlx::Result<Vec<SqliteRow>> {
+        let mut writer = self.writer.lock().await?;
+        let rows = query(sql.into(), values).fetch_all(writer.connection()).await?;
+        writer.done();
+        Ok(rows)
+    }
+
+    async fn execute(&self, sql: &'static str, values: Vec<Value>) -> sqlx::Result<u64> {
+        let mut writer = self.writer.lock().await?;
+        let done = query(sql.into(), values).execute(writer.connection()).await?;
+        writer.done();
+        Ok(done.rows_affected())
+    }
+
+    async fn claim(&self, request: &ClaimRequest) -> sqlx::Result<Vec<SqliteRow>> {
+        jobs::claim(&self.readers, &self.writer, request).await
+    }
+
+    async fn record(&self, writes: &[PhaseWrite]) -> sqlx::Result<Vec<Held>> {
+        jobs::record(&self.writer, writes).await
+    }
+
+    async fn renew(&self, leases: &[Lease], until: Timestamp) -> sqlx::Result<Vec<Held>> {
+        jobs::renew(&self.writer, leases, until).await
+    }
+
+    async fn rest(&self, leases: &[Lease], wake_at: Timestamp) -> sqlx::Result<()> {
+        jobs::rest(&self.writer, leases, wake_at).await
+    }
+
+    async fn insert_post(&self, post: StoredPost) -> sqlx::Result<Insert> {
+        self.intake.insert(post).await
+    }
+
+    async fn complete_until(&self) -> sqlx::Result<Option<i64>> {
+        // There is one writer at a time: numbers are given in the order of the commits.
+        Ok(None)
+    }
+
+    async fn scrub(&self) {
+        // Deleted cells are overwritten in the database (`secure_delete`), but old pages linger in the write-ahead log until it is emptied.
+        // With a reader in the way that happens later, by itself.
+        let Ok(mut writer) = self.writer.lock().await else { return };
+        for sql in ["PRAGMA busy_timeout = 0", "PRAGMA wal_checkpoint(TRUNCATE)", "PRAGMA busy_timeout = 5000"] {
+            if sqlx::query(sql).fetch_all(writer.connection()).await.is_err() {
+                return;
+            }
+        }
+        writer.done();
+    }
+
+    fn wake(&self) {
+        self.wake.notify_waiters();
+        // And the next who asks: a worker that was busy in this moment must not miss it.
+        self.wake.notify_one();
+    }
+
+    async fn woken(&self) {
+        self.wake.notified().await;
+    }
+
+    async fn clock_offset(&self, _now: Timestamp) -> sqlx::Result<SignedDuration> {
+        Ok(SignedDuration::ZERO)
+    }
+
+    async fn check(&self) -> sqlx::Result<()> {
+        sqlx::query("SELECT 1 FROM users LIMIT 1").fetch_optional(&self.readers).await?;
+        // Writes a page, and changes nothing: a full or read-only disk shows here.
+        let mut writer = self.writer.lock().await?;
+        sqlx::query("PRAGMA user_version = 1").execute(writer.connection()).await?;
+        writer.done();
+        Ok(())
+    }
+
+    fn describe(&self) -> String {
+        format!("SQLite {}", self.version)
+    }
+
+    async fn close(&self) {
+        self.readers.close().await;
+        self.writer.close().await;
+    }
+}
+
+impl Columns for SqliteRow {
+    fn id(&self, at: usize) -> sqlx::Result<Option<Uuid>> {
+        let bytes: Option<&[u8]> = self.try_get_unchecked(at)?;
+        bytes.map(|bytes| Uuid::from_slice(bytes).map_err(|_| unreadable("an id is not 16 bytes long"))).transpose()
+    }
+
+    fn at(&self, at: usize) -> sqlx::Result<Option<Timestamp>> {
+        let micros: Option<i64> = self.try_get_unchecked(at)?;
+        micros.map(|us| Timestamp::from_microsecond(us).map_err(|_| unreadable("an instant is out of range"))).transpose()
+    }
+
+    fn text(&self, at: usize) -> sqlx::Result<Option<String>> {
+        self.try_get_unchecked(at)
+    }
+
+    fn int(&self, at: usize) -> sqlx::Result<Option<i64>> {
+        self.try_get_unchecked(at)
+    }
+
+    fn flag(&self, at: usize) -> sqlx::Result<Option<bool>> {
+        let flag: Option<i64> = self.try_get_unchecked(at)?;
+        Ok(flag.map(|flag| flag != 0))
+    }
+
+    fn bytes(&self, at: usize) -> sqlx::Result<Option<Vec<u8>>> {
+        self.try_get_unchecked(at)
+    }
+}
