@@ -62,7 +62,16 @@ struct Run {
     stop: CancellationToken,
     wake: Arc<Notify>,
     accounts: Mutex<HashMap<AccountId, VecDeque<(Claimed, LeaseGuard)>>>,
-    in_flight: Mutex<HashMap<PlatformId, usize>>,
+    lanes: Mutex<HashMap<PlatformId, LaneState>>,
+    most_in_flight: Option<usize>,
+}
+
+/// How full a network's lane is.
+#[derive(Debug, Default, Clone, Copy)]
+struct LaneState {
+    busy: usize,
+    /// The last claim took all that it might: there is more, to be fetched when there is room for a good part of a batch.
+    more: bool,
 }
 
 impl Worker {
@@ -107,7 +116,8 @@ impl Worker {
             stop: stop.clone(),
             wake,
             accounts: Mutex::default(),
-            in_flight: Mutex::default(),
+            lanes: Mutex::default(),
+            most_in_flight: in_flight,
         });
         tracing::info!(worker = %run.name, "worker {} has started", run.name);
         let mut background = JoinSet::new();
@@ -119,7 +129,7 @@ impl Worker {
         let mut tasks = JoinSet::new();
         {
             tokio::pin!(shutdown);
-            let claiming = run.claim_loop(&mut tasks, in_flight);
+            let claiming = run.claim_loop(&mut tasks);
             tokio::pin!(claiming);
             tokio::select! {
                 () = &mut shutdown => {}
@@ -184,19 +194,12 @@ enum Chore {
 }
 
 impl Run {
-    async fn claim_loop(self: &Arc<Self>, tasks: &mut JoinSet<()>, most: Option<usize>) {
+    async fn claim_loop(self: &Arc<Self>, tasks: &mut JoinSet<()>) {
         let clock = self.inner.cx.clock().clone();
         loop {
             while tasks.try_join_next().is_some() {}
             let now = clock.now();
-            let room = |platform: &PlatformId| {
-                let flow =
-                    self.inner.platforms.get(platform).map_or(1, |platform| platform.descriptor().flow.max_in_flight);
-                let busy =
-                    self.in_flight.lock().unwrap_or_else(PoisonError::into_inner).get(platform).copied().unwrap_or(0);
-                most.unwrap_or(flow).saturating_sub(busy).min(CLAIM_BATCH)
-            };
-            let lanes = lanes(&self.inner, room);
+            let lanes = lanes(&self.inner, |platform| self.room(platform));
             let platforms: Vec<PlatformId> = lanes.iter().map(|lane| lane.platform.clone()).collect();
             let ends = clock.monotonic() + self.inner.lease;
             let request = ClaimRequest {
@@ -209,32 +212,40 @@ impl Run {
                 if request.lanes.is_empty() { Ok(Vec::new()) } else { self.inner.store.claim_due(&request).await };
             let pause_until = match claimed {
                 Ok(claimed) if !claimed.is_empty() => {
+                    for asked in &request.lanes {
+                        let got = claimed.iter().filter(|one| one.delivery.platform == asked.platform).count();
+                        self.lane(&asked.platform, |lane| lane.more = got >= asked.limit);
+                    }
                     claimed.into_iter().for_each(|one| self.dispatch(one, ends, tasks));
                     continue;
                 }
                 // No room anywhere: a finished delivery wakes us.
                 Ok(_) if platforms.is_empty() => later(now, signed(SLOW_POLL)),
-                Ok(_) => match self.inner.store.next_due(&platforms).await {
-                    Ok(next) => {
-                        let first = next.into_iter().map(|(_, at)| later(at, -signed(CLAIM_AHEAD))).min();
-                        let slow = later(now, signed(SLOW_POLL));
-                        first.map_or(slow, |first| first.min(slow)).max(later(now, signed(Duration::from_millis(5))))
-                    }
-                    Err(error) => self.trouble("next_due", &error, now),
-                },
+                Ok(_) => {
+                    platforms.iter().for_each(|platform| self.lane(platform, |lane| lane.more = false));
+                    self.next_look(&platforms, now).await
+                }
                 Err(error) => self.trouble("claim_due", &error, now),
-            };
-            // Something due that was not claimed belongs to another worker for the moment.
-            let pause_until = if pause_until <= later(now, signed(Duration::from_millis(5))) {
-                later(now, signed(SHORT_PAUSE))
-            } else {
-                pause_until
             };
             tokio::select! {
                 () = clock.sleep_until(pause_until) => {}
                 () = self.wake.notified() => {}
                 () = self.inner.store.woken() => {}
             }
+        }
+    }
+
+    /// When to claim again although nobody tells: shortly before the next delivery wakes, and now and then.
+    async fn next_look(&self, platforms: &[PlatformId], now: Timestamp) -> Timestamp {
+        let slow = later(now, signed(SLOW_POLL));
+        match self.inner.store.next_due(platforms).await {
+            Ok(next) => match next.into_iter().map(|(_, at)| later(at, -signed(CLAIM_AHEAD))).min() {
+                // Something due that was not claimed belongs to another worker for the moment.
+                Some(first) if first <= now => later(now, signed(SHORT_PAUSE)),
+                Some(first) => first.min(slow),
+                None => slow,
+            },
+            Err(error) => self.trouble("next_due", &error, now),
         }
     }
 
@@ -248,12 +259,7 @@ impl Run {
         let lease = Lease { delivery: claimed.delivery.id, epoch: claimed.delivery.epoch };
         let guard = LeaseGuard::new(lease, ends, self.stop.clone(), self.inner.cx.clock().clone());
         self.leases.insert(guard.clone());
-        *self
-            .in_flight
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .entry(claimed.delivery.platform.clone())
-            .or_default() += 1;
+        self.lane(&claimed.delivery.platform, |lane| lane.busy += 1);
         let account = claimed.delivery.account;
         let mut accounts = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(queue) = accounts.get_mut(&account) {
@@ -279,13 +285,30 @@ impl Run {
             let lease = guard.lease();
             self.serve(claimed, &guard).await;
             self.leases.remove(lease.delivery, lease.epoch);
-            let mut in_flight = self.in_flight.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(busy) = in_flight.get_mut(&platform) {
-                *busy = busy.saturating_sub(1);
+            let fetch = self.lane(&platform, |lane| {
+                lane.busy = lane.busy.saturating_sub(1);
+                lane.more
+            });
+            if fetch && self.room(&platform) > 0 {
+                self.wake.notify_one();
             }
-            drop(in_flight);
-            self.wake.notify_one();
         }
+    }
+
+    fn lane<T>(&self, platform: &PlatformId, change: impl FnOnce(&mut LaneState) -> T) -> T {
+        let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        change(lanes.entry(platform.clone()).or_default())
+    }
+
+    /// How much to claim of a network now: nothing while a lane that has more than it can take is more than half full, so that claims stay
+    /// batches.
+    fn room(&self, platform: &PlatformId) -> usize {
+        let most = self.inner.platforms.get(platform).map_or(1, |platform| platform.descriptor().flow.max_in_flight);
+        let most = self.most_in_flight.unwrap_or(most);
+        let LaneState { busy, more } = self.lane(platform, |lane| *lane);
+        let free = most.saturating_sub(busy);
+        let worth_it = if more { (most / 2).clamp(1, CLAIM_BATCH) } else { 1 };
+        if free >= worth_it { free.min(CLAIM_BATCH) } else { 0 }
     }
 
     async fn serve(&self, claimed: Claimed, guard: &LeaseGuard) {

@@ -23,6 +23,7 @@ use self::{
     admin::Admin,
     jobs::Jobs,
     posts::{Logs, Posts},
+    rates::Rates,
     tokens::ConnectionRow,
 };
 use crate::{
@@ -51,6 +52,7 @@ struct State {
     jobs: Jobs,
     posts: Posts,
     logs: Logs,
+    rates: Rates,
     admin: Admin,
 }
 
@@ -71,6 +73,7 @@ impl MemoryStore {
         state.posts.dump(&mut out);
         state.jobs.dump(&mut out);
         state.logs.dump(&mut out);
+        state.rates.dump(&mut out);
         state.admin.dump(&mut out);
         out
     }

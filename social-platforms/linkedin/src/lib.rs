@@ -77,6 +77,8 @@ impl Platform for LinkedIn {
     }
 }
 
+type Change = Box<dyn FnOnce(&mut PlatformDescriptor)>;
+
 /// Puts a [`LinkedIn`] together.
 #[must_use = "nothing happens before `build`"]
 pub struct LinkedInBuilder {
@@ -85,7 +87,7 @@ pub struct LinkedInBuilder {
     preset: Option<String>,
     base_url: Option<Url>,
     api_version: String,
-    change: Option<Box<dyn FnOnce(&mut PlatformDescriptor)>>,
+    change: Option<Change>,
 }
 
 impl LinkedInBuilder {

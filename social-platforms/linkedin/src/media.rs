@@ -191,7 +191,8 @@ impl Item {
 }
 
 impl LinkedIn {
-    /// Does the next step: opens one upload, sends one part, finalizes, or asks what became of what was sent.
+    /// Does the next step: uploads one picture or document, opens a video, sends one part of it, finalizes it, or asks what became of what
+    /// was sent.
     pub(crate) async fn advance_media(
         &self,
         cx: &PublishContext<'_>,
@@ -266,7 +267,11 @@ impl LinkedIn {
             etags: Vec::new(),
             expires_at: opened.upload_url_expires_at.and_then(|ms| Timestamp::from_millisecond(ms).ok()),
         };
-        Ok(Progress::Moved)
+        if is_video {
+            return Ok(Progress::Moved);
+        }
+        // One piece: it is sent whole after an interruption in any case, and then better to an address of its own.
+        self.send_part(cx, item, file).await
     }
 
     async fn send_part(&self, cx: &PublishContext<'_>, item: &mut Item, file: &StoredMedia) -> Result<Progress, Error> {

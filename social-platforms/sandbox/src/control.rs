@@ -291,6 +291,9 @@ pub(crate) async fn serve(world: &Arc<World>, request: Request<Body>) -> Answer 
         ("POST", ["personas"]) => add_persona(world, &input),
         ("POST", ["grants"]) => grant(&control, &input),
         ("POST", ["revoke"]) => revoke(&control, &input),
+        ("GET", ["tokens"]) => {
+            answer::json(200, &json!({ "issued": world.tokens.issued(), "refresh_reuses": control.refresh_reuses() }))
+        }
         ("GET", ["secrets"]) => secrets(&control, &input),
         ("GET", ["media", id]) => media(world, &input, id),
         _ => refuse(404, "there is no such control; see the README of social-sandbox"),

@@ -44,7 +44,13 @@ const ACCOUNT: [(&str, &[&str]); 4] = [
 #[async_trait]
 impl Analytics for X {
     /// Asks for 100 posts at a time. Private numbers (clicks, engagements) are there for 30 days.
-    async fn posts(&self, cx: &CallContext, tokens: &TokenSet, _account: &Account, ids: &[RemotePostId]) -> Result<Vec<PostMetrics>, Error> {
+    async fn posts(
+        &self,
+        cx: &CallContext,
+        tokens: &TokenSet,
+        _account: &Account,
+        ids: &[RemotePostId],
+    ) -> Result<Vec<PostMetrics>, Error> {
         let now = cx.now();
         let is_young = |id: &&str| wire::id_time(id).is_some_and(|made| now.duration_since(made) < PRIVATE_LIFE);
         let known = ids.iter().map(RemotePostId::as_str).filter(|id| wire::is_id(id));
@@ -52,7 +58,8 @@ impl Analytics for X {
         let mut metrics = Vec::with_capacity(ids.len());
         for (ids, private) in [(young, true), (old, false)] {
             for batch in ids.chunks(BATCH) {
-                let request = cx.http().get(operation::POST_NUMBERS, self.endpoint(&["2", "tweets"])).bearer(&tokens.access);
+                let request =
+                    cx.http().get(operation::POST_NUMBERS, self.endpoint(&["2", "tweets"])).bearer(&tokens.access);
                 let request = request.query([("ids", batch.join(","))]).query(self.vocabulary.numbers(private));
                 let page: wire::Many<Post> = ask(request).await?.json().map_err(Error::effect_none)?;
                 let views: HashMap<&str, i64> = page

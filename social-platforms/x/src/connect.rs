@@ -17,7 +17,12 @@ impl Connect for X {
     }
 
     /// X's codes live for 30 seconds: exchange in the callback, not later.
-    async fn exchange(&self, cx: &CallContext, code: AuthCode, pending: &PendingAuthorization) -> Result<TokenSet, Error> {
+    async fn exchange(
+        &self,
+        cx: &CallContext,
+        code: AuthCode,
+        pending: &PendingAuthorization,
+    ) -> Result<TokenSet, Error> {
         self.oauth.exchange(cx, code, pending).await
     }
 
@@ -30,10 +35,7 @@ impl Connect for X {
         // Whether ending one token ends the other is not documented, so each is ended. The longer-lived goes first.
         let tokens = current.refresh.iter().map(|token| token.expose()).chain([current.access.expose()]);
         for token in tokens {
-            match self.oauth.revoke(cx, token).await {
-                Err(error) if error.kind() == ErrorKind::Reconnect => {} // it had ended before
-                other => other?,
-            }
+            self.oauth.revoke(cx, token).await?;
         }
         Ok(())
     }
@@ -45,8 +47,14 @@ impl Connect for X {
 
 impl X {
     /// Who the grant belongs to.
-    pub(crate) async fn me(&self, cx: &CallContext, tokens: &TokenSet, operation: &'static str) -> Result<wire::Me, Error> {
-        let request = cx.http().get(operation, self.endpoint(&["2", "users", "me"])).query([("user.fields", wire::USER_FIELDS)]);
+    pub(crate) async fn me(
+        &self,
+        cx: &CallContext,
+        tokens: &TokenSet,
+        operation: &'static str,
+    ) -> Result<wire::Me, Error> {
+        let request =
+            cx.http().get(operation, self.endpoint(&["2", "users", "me"])).query([("user.fields", wire::USER_FIELDS)]);
         let reply = ask(request.bearer(&tokens.access)).await?;
         let answer: wire::One<wire::Me> = reply.json().map_err(Error::effect_none)?;
         answer.data.ok_or_else(|| {
@@ -82,7 +90,9 @@ fn profile(me: wire::Me) -> AccountProfile {
 pub(crate) fn oauth_fault(reply: &Reply, fault: &OAuthFault) -> Option<Error> {
     let error = fault.error.as_deref()?;
     let said = fault.error_description.as_deref().unwrap_or_default().to_ascii_lowercase();
-    let new = |kind, code: &str| Error::new(kind, reply.operation().clone()).provider(reply.provider(Some(code.to_owned()))).effect_none();
+    let new = |kind, code: &str| {
+        Error::new(kind, reply.operation().clone()).provider(reply.provider(Some(code.to_owned()))).effect_none()
+    };
     match (reply.status(), error) {
         (400, "invalid_request" | "invalid_grant") if said.contains("authorization code") => {
             Some(new(ErrorKind::Rejected, error).advice("Connecting took too long or was tried twice. Please connect the account again."))

@@ -5,8 +5,8 @@ use std::time::Duration;
 use social_core::{
     PlatformDescriptor, PlatformId,
     descriptor::{
-        Abilities, ClientAuth, LinkRules, MediaRule, MediaRules, MediaTransport, OAuthFacts, Pkce, PublishFlow, RefreshStyle,
-        ScopePreset, TextRules, TokenFacts,
+        Abilities, ClientAuth, LinkRules, MediaRule, MediaRules, MediaTransport, OAuthFacts, Pkce, PublishFlow,
+        RefreshStyle, ScopePreset, TextRules, TokenFacts,
     },
     media::MediaKind,
     rate::{RateRule, RateScope, WindowKind},
@@ -31,6 +31,10 @@ const VIDEO_MS: u64 = 140_000;
 pub(crate) const IMAGE_BYTES: u64 = 5 * MIB;
 pub(crate) const MIB: u64 = 1024 * 1024;
 
+/// The operations by which the engine asks for room: one visible call, and the uploads before it.
+pub(crate) const PUBLISH_LIMIT: &str = "publish";
+const MEDIA_LIMIT: &str = "media";
+
 pub(crate) const WRITE_SCOPE: &str = "tweet.write";
 pub(crate) const MEDIA_SCOPE: &str = "media.write";
 
@@ -52,7 +56,9 @@ pub(crate) fn descriptor() -> PlatformDescriptor {
             presets: vec![ScopePreset {
                 name: "publish".to_owned(),
                 purpose: "Publish and delete posts with media, and read their numbers.".to_owned(),
-                scopes: ["tweet.read", WRITE_SCOPE, "users.read", MEDIA_SCOPE, "offline.access"].map(str::to_owned).to_vec(),
+                scopes: ["tweet.read", WRITE_SCOPE, "users.read", MEDIA_SCOPE, "offline.access"]
+                    .map(str::to_owned)
+                    .to_vec(),
             }],
         },
         // The life of a refresh token is not documented.
@@ -154,16 +160,16 @@ fn limits() -> Vec<RateRule> {
     let app = |name, operations, amount| rule(name, RateScope::App, operations, amount, QUARTER);
     let app_day = |name, operations, amount| rule(name, RateScope::App, operations, amount, DAY);
     vec![
-        account("publish", &[operation::COMMIT], 100),
-        app_day("publish_day", &[operation::COMMIT], 10_000),
+        account("publish", &[PUBLISH_LIMIT], 100),
+        app_day("publish_day", &[PUBLISH_LIMIT], 10_000),
         account("delete", &[operation::DELETE], 50),
         account("profile", &[operation::ACCOUNTS, operation::ACCOUNT_NUMBERS], 75),
         account("timeline", &[operation::TIMELINE], 900),
         app("timeline_app", &[operation::TIMELINE], 10_000),
         account("read", &[operation::POST_NUMBERS], 5000),
         app("read_app", &[operation::POST_NUMBERS], 3500),
-        account("media", &[operation::UPLOAD], 500),
-        app_day("media_day", &[operation::UPLOAD], 50_000),
+        account("media", &[MEDIA_LIMIT], 500),
+        app_day("media_day", &[MEDIA_LIMIT], 50_000),
         account("media_open", &[operation::INITIALIZE], 1875),
         app_day("media_open_day", &[operation::INITIALIZE], 180_000),
         account("media_append", &[operation::APPEND], 1875),

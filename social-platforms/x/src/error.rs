@@ -10,6 +10,7 @@ use serde_json::Value;
 use social_core::{
     Actor, Effect, Error, ErrorKind, Retry,
     http::Reply,
+    rate::RateScope,
     secret::scrub,
     text::{self, TextUnit},
     time::positive,
@@ -67,8 +68,14 @@ fn row(seen: &Seen) -> &'static Row {
     TABLE.iter().find(fits).unwrap_or(&UNKNOWN)
 }
 
-const UNKNOWN: Row =
-    Row { name: "unknown", status: &[], when: |_| true, kind: ErrorKind::Unexpected, effect: Effect::Unknown, then: |e, _| e };
+const UNKNOWN: Row = Row {
+    name: "unknown",
+    status: &[],
+    when: |_| true,
+    kind: ErrorKind::Unexpected,
+    effect: Effect::Unknown,
+    then: |e, _| e,
+};
 
 const TABLE: &[Row] = &[
     Row {
@@ -147,9 +154,9 @@ const TABLE: &[Row] = &[
         kind: ErrorKind::RateLimited,
         effect: Effect::None,
         then: |e, _| {
-            e.retry_after(2 * HOUR)
-                .actor(Actor::User)
-                .advice("X finds that this looks automated. We pause for two hours; please look at the account on x.com.")
+            e.retry_after(2 * HOUR).actor(Actor::User).limit_scope(RateScope::Account).advice(
+                "X finds that this looks automated. We pause for two hours; please look at the account on x.com.",
+            )
         },
     },
     Row {
@@ -158,7 +165,11 @@ const TABLE: &[Row] = &[
         when: |f| f.says("duplicate content") || f.code_is(187),
         kind: ErrorKind::Duplicate,
         effect: Effect::None,
-        then: |e, _| e.advice("X already has a post with this text from this account. Change the text if you want to post again."),
+        then: |e, _| {
+            e.advice(
+                "X already has a post with this text from this account. Change the text if you want to post again.",
+            )
+        },
     },
     Row {
         name: "reply_refused",
@@ -255,7 +266,10 @@ const TABLE: &[Row] = &[
     Row {
         name: "permission_missing",
         status: &[403],
-        when: |f| f.is("not-authorized-for-resource") || f.title == "forbidden" && matches!(f.detail.as_str(), "" | "forbidden"),
+        when: |f| {
+            f.is("not-authorized-for-resource")
+                || f.title == "forbidden" && matches!(f.detail.as_str(), "" | "forbidden")
+        },
         kind: ErrorKind::Permission,
         effect: Effect::None,
         then: |e, _| permission(e),
@@ -274,7 +288,9 @@ const TABLE: &[Row] = &[
         when: |_| true,
         kind: ErrorKind::Billing,
         effect: Effect::None,
-        then: |e, _| e.advice("The credits of the app on X are used up. Whoever runs this installation has to buy more. Posts wait until then."),
+        then: |e, _| {
+            e.advice("The credits of the app on X are used up. Whoever runs this installation has to buy more. Posts wait until then.")
+        },
     },
     Row {
         name: "not_found",
@@ -353,12 +369,21 @@ fn usage_cap(error: Error, wait: Duration) -> Error {
     error
         .retry_after(wait)
         .actor(Actor::Operator)
+        .limit_scope(RateScope::App)
         .advice("The app has used up what X allows it for now. Posts wait until X allows more.")
 }
 
 fn rate_limited(error: Error, reply: &Reply) -> Error {
     let hint = rate_hint(reply);
-    match hint.free_at.and_then(|at| positive(at.duration_since(reply.received_at()))).filter(|wait| *wait <= LONGEST_WAIT) {
+    let error = match hint.scope {
+        Some(scope) => error.limit_scope(scope),
+        None => error,
+    };
+    match hint
+        .free_at
+        .and_then(|at| positive(at.duration_since(reply.received_at())))
+        .filter(|wait| *wait <= LONGEST_WAIT)
+    {
         Some(wait) => error.retry_after(wait),
         // Room in every bucket and refused all the same: that is a cap, and asking every minute does not help.
         None if hint.room && reply.retry_after().is_none() => usage_cap(error, 15 * MINUTE),
@@ -371,24 +396,29 @@ fn rate_limited(error: Error, reply: &Reply) -> Error {
 pub(crate) struct RateHint {
     /// When the last of the buckets that are used up is free again.
     pub free_at: Option<Timestamp>,
+    /// Whose bucket that is.
+    pub scope: Option<RateScope>,
     /// Whether buckets are named and all of them have room.
     pub room: bool,
 }
 
 /// Reads the rate headers of an answer. They may be missing and are never the only truth.
 pub(crate) fn rate_hint(reply: &Reply) -> RateHint {
-    const BUCKETS: [(&str, &str); 3] = [
-        ("x-rate-limit-remaining", "x-rate-limit-reset"),
-        ("x-app-limit-24hour-remaining", "x-app-limit-24hour-reset"),
-        ("x-user-limit-24hour-remaining", "x-user-limit-24hour-reset"),
-    ];
     let (mut hint, mut named, mut used_up) = (RateHint::default(), false, false);
-    for (remaining, reset) in BUCKETS {
-        let Some(remaining) = reply.header(remaining).and_then(|raw| raw.trim().parse::<i64>().ok()) else { continue };
+    for (bucket, scope) in [
+        ("x-rate-limit", RateScope::Account),
+        ("x-app-limit-24hour", RateScope::App),
+        ("x-user-limit-24hour", RateScope::Account),
+    ] {
+        let remaining = reply.header(&format!("{bucket}-remaining"));
+        let Some(remaining) = remaining.and_then(|raw| raw.trim().parse::<i64>().ok()) else { continue };
         named = true;
         if remaining <= 0 {
             used_up = true;
-            hint.free_at = hint.free_at.max(reply.unix_seconds(reset));
+            let free_at = reply.unix_seconds(&format!("{bucket}-reset"));
+            if hint.scope.is_none() || free_at > hint.free_at {
+                (hint.free_at, hint.scope) = (free_at, Some(scope));
+            }
         }
     }
     hint.room = named && !used_up;
@@ -450,13 +480,16 @@ impl Fault {
     /// What X calls it, for support.
     fn code(&self) -> Option<String> {
         let kind = self.types.iter().find(|kind| *kind != "about:blank").cloned();
-        kind.or_else(|| self.codes.first().map(i64::to_string)).or_else(|| (!self.title.is_empty()).then(|| self.title.clone()))
+        kind.or_else(|| self.codes.first().map(i64::to_string))
+            .or_else(|| (!self.title.is_empty()).then(|| self.title.clone()))
     }
 }
 
 /// Whether a body with 2xx says that the thing it was about does not exist.
 pub(crate) fn says_not_found(errors: &[Value]) -> bool {
-    errors.iter().any(|error| error.get("type").and_then(Value::as_str).is_some_and(|kind| kind.ends_with("/resource-not-found")))
+    errors.iter().any(|error| {
+        error.get("type").and_then(Value::as_str).is_some_and(|kind| kind.ends_with("/resource-not-found"))
+    })
 }
 
 #[cfg(test)]

@@ -60,7 +60,6 @@ impl X {
     pub const ID: PlatformId = descriptor::ID;
 
     /// Begins with the credentials of a confidential client ("Web App" or "Automated App") of X's developer console.
-    #[must_use]
     pub fn builder(client_id: impl Into<String>, client_secret: impl Into<String>) -> XBuilder {
         XBuilder {
             client_id: client_id.into(),
@@ -175,7 +174,8 @@ impl XBuilder {
         if self.client_id.trim().is_empty() {
             return Err(wrong("the client id is empty"));
         }
-        let secret = self.client_secret.ok_or_else(|| wrong("the client secret is empty or holds control characters"))?;
+        let secret =
+            self.client_secret.ok_or_else(|| wrong("the client secret is empty or holds control characters"))?;
         let mut facts = descriptor::descriptor();
         let (site, api) = match self.base_url {
             Some(base) if base.cannot_be_a_base() => return Err(wrong("the base address cannot carry a path")),
@@ -209,6 +209,9 @@ fn live(address: &str) -> Url {
 
 impl std::fmt::Debug for XBuilder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("XBuilder").field("client_id", &self.client_id).field("base_url", &self.base_url).finish_non_exhaustive()
+        f.debug_struct("XBuilder")
+            .field("client_id", &self.client_id)
+            .field("base_url", &self.base_url)
+            .finish_non_exhaustive()
     }
 }

@@ -61,7 +61,8 @@ impl X {
             }
         }
         let Some(&(attachment, file)) = files.get(progress.media.len()) else { return Ok(Step::Complete) };
-        let described = !takes_description(file.facts.kind) || attachment.alt_text.as_deref().is_none_or(|alt| alt.trim().is_empty());
+        let described = !takes_description(file.facts.kind)
+            || attachment.alt_text.as_deref().is_none_or(|alt| alt.trim().is_empty());
         match progress.upload.take() {
             None if file.facts.kind == MediaKind::Image && file.facts.size_bytes <= IMAGE_BYTES => {
                 let reply = self.send_whole(cx, file).await?;
@@ -102,11 +103,8 @@ impl X {
     async fn initialize(&self, cx: &PublishContext<'_>, file: &StoredMedia) -> Result<Upload, Error> {
         let total_bytes = cx.open(file).await.map_err(Error::effect_none)?.size_bytes();
         let chunk = first_chunk(total_bytes);
-        let body = wire::OpenUpload {
-            media_type: &file.facts.mime,
-            media_category: category(file.facts.kind),
-            total_bytes,
-        };
+        let body =
+            wire::OpenUpload { media_type: &file.facts.mime, media_category: category(file.facts.kind), total_bytes };
         let request = cx.http().post(operation::INITIALIZE, self.endpoint(&["2", "media", "upload", "initialize"]));
         let upload = one(&ask(request.bearer(cx.token()).json(&body)).await?)?;
         Ok(Upload {
@@ -235,7 +233,8 @@ impl X {
 fn forget_stale(cx: &PublishContext<'_>, progress: &mut Progress, files: &[(&Attachment, &StoredMedia)]) {
     let enough = later(cx.now(), MARGIN);
     let fits = |index: usize, file: MediaId| files.get(index).is_some_and(|(_, stored)| stored.id == file);
-    let good = progress.media.iter().enumerate().take_while(|(i, up)| fits(*i, up.file) && up.expires_at > enough).count();
+    let good =
+        progress.media.iter().enumerate().take_while(|(i, up)| fits(*i, up.file) && up.expires_at > enough).count();
     if good < progress.media.len() {
         progress.media.truncate(good);
         progress.upload = None;
@@ -273,7 +272,10 @@ fn one(reply: &Reply) -> Result<wire::Upload, Error> {
 }
 
 fn life(upload: &wire::Upload) -> SignedDuration {
-    upload.expires_after_secs.and_then(|seconds| i64::try_from(seconds).ok()).map_or(USUAL_LIFE, SignedDuration::from_secs)
+    upload
+        .expires_after_secs
+        .and_then(|seconds| i64::try_from(seconds).ok())
+        .map_or(USUAL_LIFE, SignedDuration::from_secs)
 }
 
 async fn read(source: &dyn MediaSource, offset: u64, length: u64) -> Result<bytes::Bytes, Error> {

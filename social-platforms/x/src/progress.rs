@@ -13,9 +13,6 @@ const VERSION: u16 = 1;
 pub(crate) struct Progress {
     /// Which part is next: 0 is the post itself, then comes the thread, then the first comment.
     pub part: usize,
-    /// The id of the first part, once it is out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub head: Option<String>,
     /// The id of the part before this one, which this one answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous: Option<String>,
@@ -89,19 +86,18 @@ impl Progress {
     }
 
     fn behind(parts: &[RemotePost]) -> Result<Self, Error> {
-        let (Some(first), Some(last)) = (parts.first(), parts.last()) else { return Ok(Self::default()) };
-        match (remote_id(first), remote_id(last)) {
-            (Some(head), Some(previous)) => {
-                Ok(Self { part: parts.len(), head: Some(head), previous: Some(previous), ..Self::default() })
+        let Some(last) = parts.last() else { return Ok(Self::default()) };
+        match remote_id(last) {
+            Some(previous) => Ok(Self { part: parts.len(), previous: Some(previous), ..Self::default() }),
+            None => {
+                Err(Error::invalid(operation::PREPARE, "the part before this one has no id that could be answered"))
             }
-            _ => Err(Error::invalid(operation::PREPARE, "the part before this one has no id that could be answered")),
         }
     }
 
     /// The record for the part behind this one, which is out as `id`.
     pub(crate) fn next(&self, id: String) -> Self {
-        let head = self.head.clone().unwrap_or_else(|| id.clone());
-        Self { part: self.part + 1, head: Some(head), previous: Some(id), ..Self::default() }
+        Self { part: self.part + 1, previous: Some(id), ..Self::default() }
     }
 }
 
@@ -127,10 +123,10 @@ mod tests {
     }
 
     #[test]
-    fn the_next_part_answers_this_one_and_keeps_the_first() {
+    fn the_next_part_answers_this_one() {
         let second = Progress::default().next("10".into());
         let third = second.next("11".into());
-        assert_eq!((third.part, third.head.as_deref(), third.previous.as_deref()), (2, Some("10"), Some("11")));
+        assert_eq!((third.part, third.previous.as_deref()), (2, Some("11")));
         assert_eq!(Progress::read(&third.checkpoint()), Some(third));
     }
 }

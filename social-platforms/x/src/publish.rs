@@ -4,14 +4,18 @@ use std::borrow::Cow;
 
 use async_trait::async_trait;
 use social_core::{
-    Account, AccountProfile, CallContext, Checkpoint, Committed, Deleted, Draft, Error, ErrorKind, PlatformDescriptor, Prepared,
-    Publish, PublishContext, Reconciled, RemotePost, RemotePostId, Retry, Settled, TokenSet, Violation,
+    Account, AccountProfile, CallContext, Checkpoint, Committed, Deleted, Draft, Error, ErrorKind, PlatformDescriptor,
+    Prepared, Publish, PublishContext, Reconciled, RemotePost, RemotePostId, Retry, Settled, TokenSet, Violation,
+    http::Reply,
+    platform::TextUse,
+    rate::{Observation, RateScope},
+    text,
     validate::full_text,
 };
 
 use crate::{
     X,
-    descriptor::{MEDIA_SCOPE, WRITE_SCOPE},
+    descriptor::{MEDIA_SCOPE, PUBLISH_LIMIT, WRITE_SCOPE},
     error::{classify, says_not_found},
     media::Step,
     operation,
@@ -29,6 +33,12 @@ impl Publish for X {
 
     fn validate(&self, draft: &Draft, account: &AccountProfile) -> Vec<Violation> {
         validate::check(self, draft, account)
+    }
+
+    fn text_use(&self, draft: &Draft, account: &AccountProfile) -> TextUse {
+        let rules = &self.facts_for(account).text;
+        let used = text::count(rules.unit, &full_text(&self.descriptor, draft));
+        TextUse { used, limit: rules.max, unit: rules.unit }
     }
 
     /// Uploads the files of the first part, one step at a time; a text is ready at once, without a call.
@@ -60,7 +70,9 @@ impl Publish for X {
     /// # Errors
     /// As the error table says. A success that names no id is `Unexpected` with effect unknown: reading back finds it.
     async fn commit(&self, cx: &PublishContext<'_>, ready: Checkpoint) -> Result<Committed, Error> {
-        let stale = || Error::new(ErrorKind::Conflict, operation::COMMIT).message("preparation has to be done again").effect_none();
+        let stale = || {
+            Error::new(ErrorKind::Conflict, operation::COMMIT).message("preparation has to be done again").effect_none()
+        };
         let progress = Progress::read(&ready).filter(|progress| progress.part >= cx.parts.len()).ok_or_else(stale)?;
         let part = Part::of(self, cx, &progress)?;
         if progress.part == 0 && progress.media.len() != cx.draft.media.len() {
@@ -69,6 +81,7 @@ impl Publish for X {
         let request = cx.visible().post(operation::COMMIT, self.endpoint(&["2", "tweets"]));
         let deadline = self.descriptor.flow.commit_deadline();
         let reply = request.bearer(cx.token()).json(&part.body(&progress)).deadline(deadline).send().await?;
+        observe(cx, &reply);
         if !reply.is_success() {
             return Err(in_the_light_of(&progress, cx, classify(&reply)));
         }
@@ -81,8 +94,8 @@ impl Publish for X {
             tracing::warn!(delivery.id = %cx.delivery, remote.id = created.id, "X published a part of delivery {} with reservations", cx.delivery);
         }
         Ok(match self.out(cx, &progress, created.id) {
-            Out::Whole(post) => Committed::Published(post),
-            Out::Part(part, at) => Committed::Next { at, part },
+            (post, None) => Committed::Published(post),
+            (part, Some(at)) => Committed::Next { at, part },
         })
     }
 
@@ -105,7 +118,13 @@ impl Publish for X {
     ///
     /// # Errors
     /// `Permission` if it belongs to another account; else what X answers.
-    async fn delete(&self, cx: &CallContext, tokens: &TokenSet, _account: &Account, id: &RemotePostId) -> Result<Deleted, Error> {
+    async fn delete(
+        &self,
+        cx: &CallContext,
+        tokens: &TokenSet,
+        _account: &Account,
+        id: &RemotePostId,
+    ) -> Result<Deleted, Error> {
         require(tokens, WRITE_SCOPE, operation::DELETE)?;
         let request = cx.http().delete(operation::DELETE, self.endpoint(&["2", "tweets", id.as_str()]));
         let reply = request.bearer(&tokens.access).send().await.map_err(Error::effect_none)?;
@@ -132,27 +151,32 @@ fn in_the_light_of(progress: &Progress, cx: &PublishContext<'_>, error: Error) -
         // An earlier commit of this part was in doubt and not found. That X knows the text now says that it may have landed after all.
         ErrorKind::Duplicate if progress.doubt.is_some() => error.effect_unknown(),
         // The media ended between preparation and commit: the next preparation sends them again.
-        ErrorKind::Invalid if progress.media.iter().any(|media| media.expires_at <= cx.now()) => error.retry(Retry::Backoff),
+        ErrorKind::Invalid if progress.media.iter().any(|media| media.expires_at <= cx.now()) => {
+            error.retry(Retry::Backoff)
+        }
         _ => error,
     }
 }
 
-/// What is out after a visible call.
-pub(crate) enum Out {
-    /// Everything; the post is the first part.
-    Whole(RemotePost),
-    /// This part; another follows from the checkpoint.
-    Part(RemotePost, Checkpoint),
+impl X {
+    /// A part that is out as `id`, and where the part behind it begins if there is one.
+    pub(crate) fn out(
+        &self,
+        cx: &PublishContext<'_>,
+        progress: &Progress,
+        id: String,
+    ) -> (RemotePost, Option<Checkpoint>) {
+        let part = RemotePost::new(id.as_str(), self.permalink(cx.account.profile.handle.as_deref(), &id));
+        let follows = progress.part + 1 < part_count(cx.draft);
+        (part, follows.then(|| progress.next(id).checkpoint()))
+    }
 }
 
-impl X {
-    /// Where a delivery stands once its part is out as `id`.
-    pub(crate) fn out(&self, cx: &PublishContext<'_>, progress: &Progress, id: String) -> Out {
-        let remote = |id: &str| RemotePost::new(id, self.permalink(cx.account.profile.handle.as_deref(), id));
-        if progress.part + 1 < part_count(cx.draft) {
-            return Out::Part(remote(&id), progress.next(id).checkpoint());
-        }
-        Out::Whole(remote(progress.head.as_deref().unwrap_or(&id)))
+/// Tells the rate ledger what an answer said about the limits of posting.
+fn observe(cx: &PublishContext<'_>, reply: &Reply) {
+    for (prefix, scope) in [("x-rate-limit", RateScope::Account), ("x-app-limit-24hour", RateScope::App)] {
+        let observation = Observation::from_headers(prefix, reply.received_at(), |name| reply.header(name));
+        cx.observe(PUBLISH_LIMIT, scope, observation);
     }
 }
 

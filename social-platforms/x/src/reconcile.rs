@@ -16,7 +16,7 @@ use url::Url;
 use crate::{
     X, ask, operation,
     progress::{Doubt, Progress},
-    publish::{Out, Part},
+    publish::Part,
     wire::{self, Post},
 };
 
@@ -37,7 +37,9 @@ const PAGES: usize = 8;
 enum Look {
     Found(String),
     /// Not there; perhaps something that is nearly the same.
-    Absent { similar: bool },
+    Absent {
+        similar: bool,
+    },
     /// The timeline could not be read to its end.
     Incomplete,
 }
@@ -48,7 +50,9 @@ impl X {
     pub(crate) async fn look_for(&self, cx: &PublishContext<'_>, mut progress: Progress) -> Result<Reconciled, Error> {
         let mut doubt = match progress.doubt.take() {
             Some(doubt) if doubt.attempt == cx.attempted_at => doubt,
-            Some(earlier) => Doubt { since: earlier.since.min(cx.attempted_at), attempt: cx.attempted_at, absent_at: None },
+            Some(earlier) => {
+                Doubt { since: earlier.since.min(cx.attempted_at), attempt: cx.attempted_at, absent_at: None }
+            }
             None => Doubt { since: cx.attempted_at, attempt: cx.attempted_at, absent_at: None },
         };
         let look = self.look(cx, &progress, later(doubt.since, SKEW)).await?;
@@ -56,8 +60,8 @@ impl X {
         let next = match look {
             Look::Found(id) => {
                 return Ok(match self.out(cx, &progress, id) {
-                    Out::Whole(post) => Reconciled::Published(post),
-                    Out::Part(part, at) => Reconciled::Next { at, part },
+                    (post, None) => Reconciled::Published(post),
+                    (part, Some(at)) => Reconciled::Next { at, part },
                 });
             }
             Look::Incomplete if since_attempt > PATIENCE => return Ok(Reconciled::CannotTell),
@@ -83,14 +87,19 @@ impl X {
         for _ in 0..PAGES {
             let url = self.endpoint(&["2", "users", &cx.account.profile.remote_id, "tweets"]);
             let mut request = cx.http().get(operation::TIMELINE, url).bearer(cx.token());
-            request = request.query([("max_results", PAGE), ("start_time", &start.to_string())]).query(self.vocabulary.timeline());
+            request = request
+                .query([("max_results", PAGE), ("start_time", &start.to_string())])
+                .query(self.vocabulary.timeline());
             if let Some(token) = &next {
                 request = request.query([("pagination_token", token)]);
             }
             let page: wire::Many<Post> = ask(request).await?.json().map_err(Error::effect_none)?;
             for post in &page.data {
                 let made = post.created_at.or_else(|| wire::id_time(&post.id));
-                if made.is_some_and(|made| made < start) || cx.taken.contains(&post.id) || ours.contains(&post.id.as_str()) {
+                if made.is_some_and(|made| made < start)
+                    || cx.taken.contains(&post.id)
+                    || ours.contains(&post.id.as_str())
+                {
                     continue;
                 }
                 match wanted.compare(post) {
@@ -214,7 +223,8 @@ impl Said {
         let text = text.replace("&lt;", "<").replace("&gt;", ">");
         let text = nfc(&text);
         let text = own_handle.map_or(&*text, |handle| without_leading(&text, handle));
-        let (mut exact, mut loose, mut from) = (String::with_capacity(text.len()), String::with_capacity(text.len()), 0);
+        let (mut exact, mut loose, mut from) =
+            (String::with_capacity(text.len()), String::with_capacity(text.len()), 0);
         let mut plain = |piece: &str, exact: &mut String| {
             exact.push_str(piece);
             loose.extend(piece.chars().filter(|c| !c.is_whitespace()).flat_map(char::to_lowercase));

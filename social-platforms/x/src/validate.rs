@@ -135,7 +135,8 @@ fn one_file(field: &str, stored: &StoredMedia, described: bool, premium: bool, f
             let rate = facts.frame_rate_milli.unwrap_or(0);
             if rate > VIDEO_FRAME_RATE_MILLI {
                 let message = format!("{} frames per second where X takes 60", rate / 1000);
-                let violation = Violation::warning("media_may_be_refused", field, message, "Use 60 frames per second at most.");
+                let violation =
+                    Violation::warning("media_may_be_refused", field, message, "Use 60 frames per second at most.");
                 found.push(violation.measured(60, u64::from(rate / 1000), "frames per second"));
             }
         }

@@ -40,7 +40,8 @@ impl Vocabulary {
             Self::Tweets => "tweet.fields",
             Self::Posts => "post.fields",
         };
-        let fields = if private { "public_metrics,non_public_metrics,attachments" } else { "public_metrics,attachments" };
+        let fields =
+            if private { "public_metrics,non_public_metrics,attachments" } else { "public_metrics,attachments" };
         vec![(name, fields), ("expansions", "attachments.media_keys"), ("media.fields", "public_metrics")]
     }
 }
@@ -272,7 +273,12 @@ impl Post {
     /// The post that this one refers to in that way: `replied_to`, `quoted` or `retweeted`.
     pub(crate) fn reference(&self, kind: &str) -> Option<&str> {
         let lists = [&self.referenced_tweets, &self.referenced_posts];
-        lists.into_iter().flatten().flatten().find(|reference| reference.kind == kind).map(|reference| reference.id.as_str())
+        lists
+            .into_iter()
+            .flatten()
+            .flatten()
+            .find(|reference| reference.kind == kind)
+            .map(|reference| reference.id.as_str())
     }
 
     pub(crate) fn media_keys(&self) -> &[String] {
@@ -320,7 +326,10 @@ mod tests {
         let new = json!({"id": "9", "text": "cut…", "note_post": {"text": "whole"}, "referenced_posts": [{"type": "replied_to", "id": "8"}]});
         for json in [old, new] {
             let post: Post = serde_json::from_value(json).unwrap();
-            assert_eq!((post.whole_text().0, post.reference("replied_to"), post.reference("quoted")), ("whole", Some("8"), None));
+            assert_eq!(
+                (post.whole_text().0, post.reference("replied_to"), post.reference("quoted")),
+                ("whole", Some("8"), None)
+            );
         }
     }
 

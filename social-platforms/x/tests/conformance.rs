@@ -1,5 +1,7 @@
 //! X against the sandbox, by the suite that every adapter passes.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has to end")]
+
 use std::{sync::Arc, time::Duration};
 
 use serde_json::json;
@@ -20,6 +22,7 @@ impl Simulated for OnX {
     const VISIBLE: &'static [&'static str] = &["posts.create"];
     const OTHERS: &'static [&'static str] = &[
         "posts.timeline",
+        "posts.delete",
         "media.upload",
         "media.initialize",
         "media.append",
@@ -45,6 +48,10 @@ impl Simulated for OnX {
         let poll = json!({ "poll": { "options": ["Tea", "Coffee"], "duration_minutes": 60 } });
         vec![
             Shape::one("a text", Draft::text("Good morning, harbour 🌊")),
+            Shape::one(
+                "a text that comes back changed",
+                Draft::text("Tea & cake <3 at  the cafe\u{301}, shop.example.com"),
+            ),
             Shape::one("a link", Draft::text("Read this.").link(link)),
             Shape::one("four images", images),
             Shape::one("a gif", Draft::text("It moves.").image(sample::gif(200, 200, 3), "a moving square")),

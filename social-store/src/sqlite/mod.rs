@@ -22,7 +22,7 @@ use social_core::{
 use sqlx::{
     ConnectOptions as _, Connection as _, Sqlite, Transaction,
     migrate::{MigrateError, Migrator},
-    sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
 pub use self::backend::SqliteBackend;
@@ -106,7 +106,8 @@ impl SqlStore<SqliteBackend> {
         let mut patience = 3;
         loop {
             let mut writer = self.backend.writer.lock().await.map_err(storage("store.migrate"))?;
-            match migrator.run(writer.connection()).await {
+            // `run` takes what can be acquired, and the compiler cannot tell that its lifetimes fit into a future that is sent elsewhere.
+            match migrator.run_direct(None, writer.connection(), false).await {
                 Ok(()) => {
                     writer.done();
                     return Ok(());
@@ -178,11 +179,6 @@ impl SqlStore<SqliteBackend> {
         Ok(Self::over(SqliteBackend::new(options, writer, readers, version, scratch)))
     }
 
-    /// A connection of its own, for tests that look behind the scenes.
-    #[cfg(test)]
-    pub(crate) async fn raw(&self) -> SqliteConnection {
-        self.backend.options.connect().await.unwrap()
-    }
 }
 
 /// Makes an empty file that only its owner can read. `false` if it is there already.

@@ -12,6 +12,7 @@ pub mod leases;
 pub mod logs;
 pub mod model;
 pub mod posts;
+pub mod rates;
 pub mod tokens;
 pub mod writes;
 
@@ -224,6 +225,9 @@ macro_rules! store_suite {
                 admin: the_first_proof_of_a_key_stays,
                 admin: media_belong_to_their_user,
                 admin: a_store_says_what_it_is,
+                rates: uses_of_all_workers_add_up,
+                rates: buckets_follow_the_reference,
+                rates: a_worker_hears_what_the_others_changed,
                 durable: only_ciphertext_is_at_rest,
                 durable: everything_is_there_after_reopening,
                 durable: texts_come_back_to_the_letter,

@@ -45,7 +45,10 @@ impl Role {
     }
 }
 
-pub(super) fn initial() -> (Vec<Member>, Vec<Organization>, Vec<(usize, usize, Role)>) {
+/// Member, organization (both as index) and what the one may do for the other.
+pub(super) type Assignment = (usize, usize, Role);
+
+pub(super) fn initial() -> (Vec<Member>, Vec<Organization>, Vec<Assignment>) {
     let member =
         |name: &str, display: &str, note| Member { name: Arc::from(name), display_name: display.to_owned(), note };
     let members = vec![

@@ -521,6 +521,7 @@ fn try_timeline(world: &World, input: &Input, id: &str, asking: usize, now: i64)
             break;
         }
         let shown = !post.deleted
+            && !post.superseded
             && post.created_at + delay <= now
             && end.is_none_or(|end| post.created_at < end)
             && (since + 1..until.min(before)).contains(number)

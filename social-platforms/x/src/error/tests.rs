@@ -30,8 +30,10 @@ struct Fixture {
 const NOW: i64 = 1_795_341_600;
 
 fn reply(operation: &'static str, status: u16, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Reply {
-    let headers: HeaderMap =
-        headers.iter().map(|(name, value)| (HeaderName::from_bytes(name.as_bytes()).unwrap(), value.parse().unwrap())).collect();
+    let headers: HeaderMap = headers
+        .iter()
+        .map(|(name, value)| (HeaderName::from_bytes(name.as_bytes()).unwrap(), value.parse().unwrap()))
+        .collect();
     let now = Timestamp::from_second(NOW).unwrap();
     Reply::new(operation, StatusCode::from_u16(status).unwrap(), headers, body.into(), now)
 }
@@ -56,7 +58,8 @@ fn every_row_becomes_what_its_fixture_says() {
             Value::String(raw) => raw.clone(),
             json => json.to_string(),
         };
-        let headers: Vec<(&str, &str)> = fixture.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let headers: Vec<(&str, &str)> =
+            fixture.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         let reply = reply(operation::COMMIT, fixture.status, &headers, body);
         let expected_row = fixture.row.unwrap_or_else(|| name.clone());
         let row = row(&Seen { reply: &reply, fault: Fault::of(reply.body()) });
@@ -83,7 +86,16 @@ fn only_the_visible_call_can_have_an_unknown_effect() {
 
 #[test]
 fn what_no_row_knows_is_ambiguous_whatever_the_status() {
-    let bodies = ["", "<html>Forbidden</html>", "null", "[]", "\"duplicate content\"", "{\"title\":7}", "{\"errors\":{\"code\":187}}", "{\"ok\":true}"];
+    let bodies = [
+        "",
+        "<html>Forbidden</html>",
+        "null",
+        "[]",
+        "\"duplicate content\"",
+        "{\"title\":7}",
+        "{\"errors\":{\"code\":187}}",
+        "{\"ok\":true}",
+    ];
     for status in [400, 403, 405, 409, 410, 418, 422, 500, 501, 520, 599] {
         for body in bodies {
             let error = classify(&reply(operation::COMMIT, status, &[], body));
@@ -96,16 +108,25 @@ fn what_no_row_knows_is_ambiguous_whatever_the_status() {
 fn the_latest_reset_among_the_used_up_buckets_counts() {
     let at = |seconds: i64| (NOW + seconds).to_string();
     let (soon, late, later) = (at(100), at(900), at(5000));
-    let wait = |headers: &[(&str, &str)]| classify(&reply(operation::COMMIT, 429, headers, "")).retry_hint();
+    let refused = |headers: &[(&str, &str)]| classify(&reply(operation::COMMIT, 429, headers, ""));
+    let wait = |headers: &[(&str, &str)]| refused(headers).retry_hint();
     let bucket = [("x-rate-limit-remaining", "0"), ("x-rate-limit-reset", soon.as_str())];
     assert_eq!(wait(&bucket), Retry::After(Duration::from_secs(100)));
-    let both = [bucket[0], bucket[1], ("x-app-limit-24hour-remaining", "0"), ("x-app-limit-24hour-reset", later.as_str())];
+    let both =
+        [bucket[0], bucket[1], ("x-app-limit-24hour-remaining", "0"), ("x-app-limit-24hour-reset", later.as_str())];
     assert_eq!(wait(&both), Retry::After(Duration::from_secs(5000)));
-    let other_has_room = [bucket[0], bucket[1], ("x-user-limit-24hour-remaining", "7"), ("x-user-limit-24hour-reset", late.as_str())];
+    assert_eq!((refused(&bucket).scope(), refused(&both).scope()), (Some(RateScope::Account), Some(RateScope::App)));
+    assert_eq!(refused(&[]).scope(), None);
+    let other_has_room =
+        [bucket[0], bucket[1], ("x-user-limit-24hour-remaining", "7"), ("x-user-limit-24hour-reset", late.as_str())];
     assert_eq!(wait(&other_has_room), Retry::After(Duration::from_secs(100)));
     // A reset that is past, absurd or unreadable leaves the minute.
     for reset in [at(-5), at(40 * 86_400), "soon".to_owned()] {
-        assert_eq!(wait(&[("x-rate-limit-remaining", "0"), ("x-rate-limit-reset", &reset)]), Retry::After(MINUTE), "{reset}");
+        assert_eq!(
+            wait(&[("x-rate-limit-remaining", "0"), ("x-rate-limit-reset", &reset)]),
+            Retry::After(MINUTE),
+            "{reset}"
+        );
     }
     assert_eq!(wait(&[("retry-after", "7")]), Retry::After(Duration::from_secs(7)));
     // Room in every bucket: a cap that no header shows.
@@ -115,7 +136,10 @@ fn the_latest_reset_among_the_used_up_buckets_counts() {
 #[test]
 fn a_daily_cap_ends_at_midnight_utc() {
     let body = r#"{"type":"https://api.x.com/2/problems/usage-capped","title":"UsageCapExceeded","period":"Daily"}"#;
-    assert_eq!(classify(&reply(operation::COMMIT, 429, &[], body)).retry_hint(), Retry::After(Duration::from_secs(14 * 3600)));
+    assert_eq!(
+        classify(&reply(operation::COMMIT, 429, &[], body)).retry_hint(),
+        Retry::After(Duration::from_secs(14 * 3600))
+    );
 }
 
 #[test]

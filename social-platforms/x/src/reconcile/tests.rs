@@ -32,8 +32,14 @@ fn a_post_is_known_by_what_it_says() {
         post.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         post
     };
-    let link = with(own("See https://t.co/aaaaaaaaaa"), json!({"entities": {"urls": [url("https://t.co/aaaaaaaaaa", "http://Shop.example.com/a/")]}}));
-    let elsewhere = with(own("See https://t.co/aaaaaaaaaa"), json!({"entities": {"urls": [url("https://t.co/aaaaaaaaaa", "https://other.example.com/")]}}));
+    let link = with(
+        own("See https://t.co/aaaaaaaaaa"),
+        json!({"entities": {"urls": [url("https://t.co/aaaaaaaaaa", "http://Shop.example.com/a/")]}}),
+    );
+    let elsewhere = with(
+        own("See https://t.co/aaaaaaaaaa"),
+        json!({"entities": {"urls": [url("https://t.co/aaaaaaaaaa", "https://other.example.com/")]}}),
+    );
     let unexpanded = own("See https://t.co/aaaaaaaaaa");
     let photo_link = json!({"entities": {"urls": [url("https://t.co/mmmmmmmmmm", "https://x.com/shop/status/9/photo/1")]}, "attachments": {"media_keys": ["3_1"]}});
     let photo_post = with(own("A lighthouse https://t.co/mmmmmmmmmm"), photo_link.clone());

@@ -46,7 +46,9 @@ async fn everything(vocabulary: Vocabulary) -> Vec<Request> {
     world.all_goes_well().await;
     let pages = answer(200, json!({"data": [], "meta": {"next_token": "more"}}));
     world.mount("GET", "/2/users/42/tweets", pages).await;
-    world.mount("GET", "/2/users/me", answer(200, json!({"data": {"id": "42", "name": "Shop", "username": "shop"}}))).await;
+    world
+        .mount("GET", "/2/users/me", answer(200, json!({"data": {"id": "42", "name": "Shop", "username": "shop"}})))
+        .await;
     world.mount("GET", "/2/tweets", answer(200, json!({}))).await;
     world.mount("DELETE", "/2/tweets/17", answer(200, json!({"data": {"deleted": true}}))).await;
 
@@ -71,7 +73,10 @@ async fn everything(vocabulary: Vocabulary) -> Vec<Request> {
     }
     drafts.push(pictures);
     // A picture that is too large for one request goes in segments.
-    drafts.push(Draft::text("large").attach(world.file(MediaKind::Image, "image/png", vec![1; 6 * crate::support::MIB], None).await));
+    drafts.push(
+        Draft::text("large")
+            .attach(world.file(MediaKind::Image, "image/png", vec![1; 6 * crate::support::MIB], None).await),
+    );
     for settings in ["following", "mentionedUsers", "subscribers", "verified"] {
         let poll = json!({"options": ["Tea", "🌊".repeat(25)], "duration_minutes": 10_080});
         drafts.push(Draft::text("a").option(X::ID, json!({"reply_settings": settings, "poll": poll})));
@@ -113,7 +118,8 @@ struct Spec(Value);
 impl Spec {
     fn resolve<'s>(&'s self, value: &'s Value) -> &'s Value {
         match value.get("$ref").and_then(Value::as_str) {
-            Some(reference) => self.resolve(self.0.pointer(reference.trim_start_matches('#')).expect("a reference that leads somewhere")),
+            Some(reference) => self
+                .resolve(self.0.pointer(reference.trim_start_matches('#')).expect("a reference that leads somewhere")),
             None => value,
         }
     }
@@ -157,7 +163,11 @@ impl Spec {
         }
         for parameter in &parameters {
             let required = parameter["in"] == "query" && parameter["required"] == true;
-            assert!(!required || given.contains_key(parameter["name"].as_str().unwrap()), "{name}: {} is missing", parameter["name"]);
+            assert!(
+                !required || given.contains_key(parameter["name"].as_str().unwrap()),
+                "{name}: {} is missing",
+                parameter["name"]
+            );
         }
         self.body(request, operation, &name);
         name
@@ -166,12 +176,15 @@ impl Spec {
     fn path(&self, path: &str, method: &str) -> (&str, &Value) {
         let fits = |template: &str| {
             let (pattern, pieces): (Vec<&str>, Vec<&str>) = (template.split('/').collect(), path.split('/').collect());
-            pattern.len() == pieces.len() && pattern.iter().zip(pieces).all(|(p, piece)| p.starts_with('{') || *p == piece)
+            pattern.len() == pieces.len()
+                && pattern.iter().zip(pieces).all(|(p, piece)| p.starts_with('{') || *p == piece)
         };
         let paths = self.0["paths"].as_object().unwrap();
         // The template with the fewest places for parameters is the one that is meant.
         let best = paths.iter().filter(|(template, item)| fits(template) && item.get(method).is_some());
-        let (template, item) = best.min_by_key(|(template, _)| template.matches('{').count()).unwrap_or_else(|| panic!("{method} {path} is unknown"));
+        let (template, item) = best
+            .min_by_key(|(template, _)| template.matches('{').count())
+            .unwrap_or_else(|| panic!("{method} {path} is unknown"));
         (template, item)
     }
 
@@ -207,7 +220,10 @@ impl Spec {
     fn matches(&self, value: &Value, schema: &Value, at: &str) {
         let schema = self.resolve(schema);
         if let Some(any) = schema.get("anyOf").or_else(|| schema.get("oneOf")).and_then(Value::as_array) {
-            assert!(any.iter().any(|one| self.is_type(value, self.resolve(one))), "{at}: {value} fits none of the alternatives");
+            assert!(
+                any.iter().any(|one| self.is_type(value, self.resolve(one))),
+                "{at}: {value} fits none of the alternatives"
+            );
             return;
         }
         assert!(self.is_type(value, schema), "{at}: {value} is not of type {}", schema["type"]);
@@ -225,7 +241,10 @@ impl Spec {
                 match schema["pattern"].as_str() {
                     None => {}
                     Some("^[0-9]{1,19}$") => {
-                        assert!((1..=19).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit()), "{at}: {text}");
+                        assert!(
+                            (1..=19).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit()),
+                            "{at}: {text}"
+                        );
                     }
                     Some(pattern) => panic!("{at}: this test does not know the pattern {pattern}"),
                 }
@@ -268,13 +287,20 @@ impl Spec {
 /// Translates a query in the earlier words.
 fn in_present_words(query: &mut Map<String, Value>) {
     let Some(Value::String(fields)) = query.remove("tweet.fields") else { return };
-    let renamed = |word: &str| RENAMED.iter().find(|(old, _)| *old == word).map_or(word.to_owned(), |(_, new)| (*new).to_owned());
+    let renamed =
+        |word: &str| RENAMED.iter().find(|(old, _)| *old == word).map_or(word.to_owned(), |(_, new)| (*new).to_owned());
     let expansion = |word: &&str| NOW_EXPANSIONS.iter().any(|(old, _)| old == word);
     let (expanded, kept): (Vec<&str>, Vec<&str>) = fields.split(',').partition(expansion);
     let kept: Vec<String> = kept.into_iter().map(renamed).collect();
     query.insert(renamed("tweet.fields"), json!(kept.join(",")));
-    let mut expansions: Vec<String> = query.get("expansions").and_then(Value::as_str).map(str::to_owned).into_iter().collect();
-    expansions.extend(expanded.iter().filter_map(|word| NOW_EXPANSIONS.iter().find(|(old, _)| old == word)).map(|(_, new)| (*new).to_owned()));
+    let mut expansions: Vec<String> =
+        query.get("expansions").and_then(Value::as_str).map(str::to_owned).into_iter().collect();
+    expansions.extend(
+        expanded
+            .iter()
+            .filter_map(|word| NOW_EXPANSIONS.iter().find(|(old, _)| old == word))
+            .map(|(_, new)| (*new).to_owned()),
+    );
     if !expansions.is_empty() {
         query.insert("expansions".to_owned(), json!(expansions.join(",")));
     }

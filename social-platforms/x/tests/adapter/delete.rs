@@ -26,7 +26,8 @@ async fn what_is_gone_is_gone_however_x_says_it() {
 
 #[tokio::test]
 async fn what_x_does_not_delete_is_an_error() {
-    let foreign = json!({"title": "Forbidden", "detail": "You are not authorized to delete this Tweet.", "status": 403});
+    let foreign =
+        json!({"title": "Forbidden", "detail": "You are not authorized to delete this Tweet.", "status": 403});
     let cases = [
         (answer(403, foreign), ErrorKind::Permission),
         (answer(200, json!({"data": {"deleted": false}})), ErrorKind::Unexpected),

@@ -50,7 +50,10 @@ async fn pictures_go_in_one_shot_with_their_descriptions() {
     let alt: Value = requests[5].body_json().unwrap();
     assert_eq!(alt, json!({"id": "2004", "metadata": {"alt_text": {"text": "four 🌊"}}}));
     let _ = world.x.commit(&world.cx(&draft), ready).await.unwrap();
-    assert_eq!(world.posts().await, [json!({"text": "Four", "media": {"media_ids": ["2001", "2002", "2003", "2004"]}})]);
+    assert_eq!(
+        world.posts().await,
+        [json!({"text": "Four", "media": {"media_ids": ["2001", "2002", "2003", "2004"]}})]
+    );
 }
 
 #[tokio::test]
@@ -137,7 +140,12 @@ async fn a_network_that_takes_no_segment_is_not_asked_for_ever() {
 
 #[tokio::test]
 async fn an_upload_that_x_forgot_is_begun_anew_once() {
-    let gone = || answer(400, json!({"title": "Invalid Request", "errors": [{"message": "Could not find media with id: [3001]."}]}));
+    let gone = || {
+        answer(
+            400,
+            json!({"title": "Invalid Request", "errors": [{"message": "Could not find media with id: [3001]."}]}),
+        )
+    };
     let world = World::new().await;
     world.all_goes_well().await;
     world.mount_first("POST", "/2/media/upload/3001/append", 100, gone()).await;
@@ -162,7 +170,10 @@ async fn an_upload_that_x_forgot_is_begun_anew_once() {
 async fn closing_an_upload_twice_asks_for_its_state() {
     let world = World::new().await;
     world.all_goes_well().await;
-    let refused = answer(400, json!({"title": "Invalid Request", "errors": [{"message": "The media upload is already finalized."}]}));
+    let refused = answer(
+        400,
+        json!({"title": "Invalid Request", "errors": [{"message": "The media upload is already finalized."}]}),
+    );
     world.mount_first("POST", "/2/media/upload/3001/finalize", 1, refused).await;
     let draft = video(&world, 10).await;
     world.prepare_from(&draft, None).await.unwrap();
@@ -175,7 +186,9 @@ async fn processing_is_waited_for_as_long_as_x_says() {
     let world = World::new().await;
     world.all_goes_well().await;
     let draft = video(&world, 10).await;
-    let pending = |state: &str| answer(200, json!({"data": {"id": "3001", "processing_info": {"state": state, "check_after_secs": 7}}}));
+    let pending = |state: &str| {
+        answer(200, json!({"data": {"id": "3001", "processing_info": {"state": state, "check_after_secs": 7}}}))
+    };
     world.mount_first("GET", "/2/media/upload", 1, pending("in_progress")).await;
     let mut at = None;
     let mut waits = Vec::new();
@@ -216,8 +229,16 @@ async fn processing_is_waited_for_as_long_as_x_says() {
 async fn a_file_that_x_cannot_use_ends_the_delivery_with_its_reason() {
     let world = World::new().await;
     world.all_goes_well().await;
-    let failed = json!({"state": "failed", "error": {"code": 1, "name": "InvalidMedia", "message": "Unsupported video format"}});
-    world.mount_first("GET", "/2/media/upload", 1, answer(200, json!({"data": {"id": "3001", "processing_info": failed}}))).await;
+    let failed =
+        json!({"state": "failed", "error": {"code": 1, "name": "InvalidMedia", "message": "Unsupported video format"}});
+    world
+        .mount_first(
+            "GET",
+            "/2/media/upload",
+            1,
+            answer(200, json!({"data": {"id": "3001", "processing_info": failed}})),
+        )
+        .await;
     let draft = video(&world, 10).await;
     let error = world.prepare_from(&draft, None).await.unwrap_err();
     assert_eq!((error.kind(), error.effect()), (ErrorKind::Invalid, Effect::None));
@@ -232,7 +253,11 @@ async fn media_that_ended_are_sent_again() {
     let draft = Draft::text("a").attach(world.file(MediaKind::Image, "image/png", vec![1], Some("alt")).await);
     let ready = world.ready(&draft).await;
     world.advance(86_400 - 601);
-    assert_eq!(world.prepare_from(&draft, Some(ready.clone())).await.unwrap().len(), 1, "more than ten minutes are left");
+    assert_eq!(
+        world.prepare_from(&draft, Some(ready.clone())).await.unwrap().len(),
+        1,
+        "more than ten minutes are left"
+    );
     world.advance(2);
     let steps = world.prepare_from(&draft, Some(ready)).await.unwrap();
     let _ = world.x.commit(&world.cx(&draft), steps.last().unwrap().clone()).await.unwrap();
@@ -250,7 +275,11 @@ async fn media_that_end_between_preparation_and_commit_are_tried_again() {
     let draft = Draft::text("a").attach(world.file(MediaKind::Image, "image/png", vec![1], None).await);
     let ready = world.ready(&draft).await;
     let error = world.x.commit(&world.cx(&draft), ready.clone()).await.unwrap_err();
-    assert_eq!((error.kind(), error.retry_hint()), (ErrorKind::Invalid, social_core::Retry::Never), "they are good: X does not like them");
+    assert_eq!(
+        (error.kind(), error.retry_hint()),
+        (ErrorKind::Invalid, social_core::Retry::Never),
+        "they are good: X does not like them"
+    );
     world.advance(86_401);
     let error = world.x.commit(&world.cx(&draft), ready).await.unwrap_err();
     assert_eq!((error.retry_hint(), error.effect()), (social_core::Retry::Backoff, Effect::None));
@@ -261,7 +290,8 @@ async fn a_draft_that_changed_sends_its_new_file() {
     let world = World::new().await;
     world.all_goes_well().await;
     let kept = world.file(MediaKind::Image, "image/png", vec![1], None).await;
-    let before = Draft::text("a").attach(kept.clone()).attach(world.file(MediaKind::Image, "image/png", vec![2], None).await);
+    let before =
+        Draft::text("a").attach(kept.clone()).attach(world.file(MediaKind::Image, "image/png", vec![2], None).await);
     let ready = world.ready(&before).await;
     let after = Draft::text("a").attach(kept).attach(world.file(MediaKind::Image, "image/png", vec![3], None).await);
     let ready = world.prepare_from(&after, Some(ready)).await.unwrap().pop().unwrap();

@@ -1,6 +1,7 @@
 use serde_json::{Value, json};
 use social_core::{
     Checkpoint, Committed, Draft, Effect, Error, ErrorKind, Link, Publish, RemotePost, Retry, media::MediaKind,
+    rate::RateScope,
 };
 use social_x::X;
 use wiremock::ResponseTemplate;
@@ -83,7 +84,7 @@ async fn a_thread_answers_itself_and_ends_with_the_first_comment() {
     let picture = world.file(MediaKind::Image, "image/png", vec![1, 2, 3], None).await;
     let draft = Draft::text("one").attach(picture).then("two").then("three").first_comment("by the way");
     let post = publish(&mut world, &draft).await;
-    assert_eq!(post.id.unwrap().as_str(), "1001", "the delivery is the first part");
+    assert_eq!(post.id.unwrap().as_str(), "1004");
     let ids: Vec<&str> = world.parts.iter().map(|part| part.id.as_ref().unwrap().as_str()).collect();
     assert_eq!(ids, ["1001", "1002", "1003"]);
     let reply = |text: &str, to: &str| json!({"text": text, "reply": {"in_reply_to_tweet_id": to}});
@@ -103,17 +104,25 @@ async fn a_thread_goes_on_behind_what_is_out_even_if_the_checkpoint_is_lost() {
     world.parts = vec![RemotePost::new("7", "a"), RemotePost::new("8", "b")];
     let draft = Draft::text("one").then("two").then("three");
     let unreadable = Checkpoint::write(99, &json!({"part": 0}));
-    let at_part_one = Checkpoint::write(1, &json!({"part": 1, "head": "7", "previous": "7"}));
+    let at_part_one = Checkpoint::write(1, &json!({"part": 1, "previous": "7"}));
     for from in [None, Some(unreadable), Some(at_part_one.clone())] {
         let ready = world.prepare_from(&draft, from).await.unwrap().pop().unwrap();
-        let post = published(commit(&world, &draft, ready).await.unwrap());
-        assert_eq!(post.id.unwrap().as_str(), "7");
+        published(commit(&world, &draft, ready).await.unwrap());
     }
-    assert!(world.posts().await.iter().all(|post| *post == json!({"text": "three", "reply": {"in_reply_to_tweet_id": "8"}})));
+    assert!(
+        world
+            .posts()
+            .await
+            .iter()
+            .all(|post| *post == json!({"text": "three", "reply": {"in_reply_to_tweet_id": "8"}}))
+    );
     // A commit from a checkpoint that is behind what is out would publish a part twice.
     let before = world.requests().await.len();
     let error = commit(&world, &draft, at_part_one).await.unwrap_err();
-    assert_eq!((error.effect(), error.retry_hint(), world.requests().await.len()), (Effect::None, Retry::Backoff, before));
+    assert_eq!(
+        (error.effect(), error.retry_hint(), world.requests().await.len()),
+        (Effect::None, Retry::Backoff, before)
+    );
 }
 
 #[tokio::test]
@@ -158,11 +167,17 @@ async fn a_success_with_reservations_is_a_success() {
 
 #[tokio::test]
 async fn refusals_prove_that_nothing_became_public_and_outages_do_not() {
-    let forbidden = |detail: &str| answer(403, json!({"title": "Forbidden", "detail": detail, "type": "about:blank", "status": 403}));
+    let forbidden = |detail: &str| {
+        answer(403, json!({"title": "Forbidden", "detail": detail, "type": "about:blank", "status": 403}))
+    };
     let cases = [
         (answer(401, json!({"title": "Unauthorized", "status": 401})), ErrorKind::Reconnect, Effect::None),
         (answer(402, json!({"title": "CreditsDepleted"})), ErrorKind::Billing, Effect::None),
-        (forbidden("You are not allowed to create a Tweet with duplicate content."), ErrorKind::Duplicate, Effect::None),
+        (
+            forbidden("You are not allowed to create a Tweet with duplicate content."),
+            ErrorKind::Duplicate,
+            Effect::None,
+        ),
         (ResponseTemplate::new(429), ErrorKind::RateLimited, Effect::None),
         (ResponseTemplate::new(403).set_body_string("<html>"), ErrorKind::Unexpected, Effect::Unknown),
         (ResponseTemplate::new(302).insert_header("location", "/2/tweets"), ErrorKind::Unexpected, Effect::Unknown),
@@ -177,6 +192,24 @@ async fn refusals_prove_that_nothing_became_public_and_outages_do_not() {
         assert_eq!((error.kind(), error.effect(), error.operation().as_str()), (kind, effect, "publish.commit"));
         assert_eq!(world.requests().await.len(), 1, "the visible call is made once");
     }
+}
+
+#[tokio::test]
+async fn what_an_answer_says_about_limits_is_passed_on() {
+    let world = World::new().await;
+    let reply = answer(201, json!({"data": {"id": "5", "text": "a"}}))
+        .insert_header("x-rate-limit-limit", "100")
+        .insert_header("x-rate-limit-remaining", "7")
+        .insert_header("x-rate-limit-reset", "1795342440")
+        .insert_header("x-app-limit-24hour-remaining", "9");
+    world.mount("POST", "/2/tweets", reply).await;
+    let draft = Draft::text("a");
+    let cx = world.cx(&draft);
+    let _ = world.x.commit(&cx, world.ready(&draft).await).await.unwrap();
+    let seen = cx.take_observed();
+    let seen: Vec<_> =
+        seen.iter().map(|seen| (seen.operation.as_str(), seen.scope, seen.observation.remaining)).collect();
+    assert_eq!(seen, [("publish", RateScope::Account, Some(7)), ("publish", RateScope::App, Some(9))]);
 }
 
 #[tokio::test]

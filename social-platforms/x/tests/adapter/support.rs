@@ -12,8 +12,9 @@ use std::{
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use social_core::{
-    AccessToken, Account, AccountId, AccountKind, AccountProfile, AccountStatus, Attachment, CallContext, Checkpoint, ConnectionId,
-    DeliveryId, Draft, Error, MediaId, Prepared, Publish, PublishContext, RefreshToken, RemotePost, TokenSet, UserId,
+    AccessToken, Account, AccountId, AccountKind, AccountProfile, AccountStatus, Attachment, CallContext, Checkpoint,
+    ConnectionId, DeliveryId, Draft, Error, MediaId, Prepared, Publish, PublishContext, RefreshToken, RemotePost,
+    TokenSet, UserId,
     draft::StoredMedia,
     http::Http,
     library::{MediaLibrary, MemoryLibrary},
@@ -130,7 +131,11 @@ impl World {
     }
 
     /// Prepares to the end. Gives the checkpoints of all steps; the last one is ready.
-    pub(crate) async fn prepare_from(&self, draft: &Draft, mut from: Option<Checkpoint>) -> Result<Vec<Checkpoint>, Error> {
+    pub(crate) async fn prepare_from(
+        &self,
+        draft: &Draft,
+        mut from: Option<Checkpoint>,
+    ) -> Result<Vec<Checkpoint>, Error> {
         let mut steps = Vec::new();
         for _ in 0..100 {
             let (at, ready) = match self.x.prepare(&self.cx(draft), from.take()).await? {
@@ -189,7 +194,10 @@ impl World {
         let count = Arc::new(AtomicU64::new(2000));
         let upload = move |_: &Request| {
             let id = (count.fetch_add(1, Ordering::SeqCst) + 1).to_string();
-            answer(200, json!({"data": {"id": id, "media_key": format!("3_{id}"), "size": 3, "expires_after_secs": 86400}}))
+            answer(
+                200,
+                json!({"data": {"id": id, "media_key": format!("3_{id}"), "size": 3, "expires_after_secs": 86400}}),
+            )
         };
         let count = Arc::new(AtomicU64::new(3000));
         let initialize = move |_: &Request| {
@@ -207,7 +215,9 @@ impl World {
         };
         let append = |_: &Request| answer(200, json!({"data": {"expires_at": 1_795_900_000}}));
         let metadata = |_: &Request| answer(200, json!({"data": {"id": "1"}}));
-        let on = |method: &str, path: &str| Mock::given(matchers::method(method)).and(matchers::path_regex(format!("^{path}$")));
+        let on = |method: &str, path: &str| {
+            Mock::given(matchers::method(method)).and(matchers::path_regex(format!("^{path}$")))
+        };
         on("POST", "/2/media/upload").respond_with(upload).mount(&self.server).await;
         on("POST", "/2/media/upload/initialize").respond_with(initialize).mount(&self.server).await;
         on("POST", "/2/media/upload/[0-9]+/append").respond_with(append).mount(&self.server).await;
@@ -222,7 +232,11 @@ impl World {
             let id = (count.fetch_add(1, Ordering::SeqCst) + 1).to_string();
             answer(201, json!({"data": {"id": id, "text": "…", "edit_history_tweet_ids": [id]}}))
         };
-        Mock::given(matchers::method("POST")).and(matchers::path("/2/tweets")).respond_with(create).mount(&self.server).await;
+        Mock::given(matchers::method("POST"))
+            .and(matchers::path("/2/tweets"))
+            .respond_with(create)
+            .mount(&self.server)
+            .await;
     }
 }
 

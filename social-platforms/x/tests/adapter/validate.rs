@@ -40,7 +40,12 @@ fn gif() -> MediaFacts {
 }
 
 fn video() -> MediaFacts {
-    MediaFacts { width: Some(1280), height: Some(720), duration_ms: Some(10_000), ..facts(MediaKind::Video, "video/mp4", 100) }
+    MediaFacts {
+        width: Some(1280),
+        height: Some(720),
+        duration_ms: Some(10_000),
+        ..facts(MediaKind::Video, "video/mp4", 100)
+    }
 }
 
 fn with(facts: impl IntoIterator<Item = MediaFacts>) -> Draft {
@@ -53,7 +58,14 @@ fn options(value: Value) -> Draft {
 
 #[test]
 fn texts_have_a_weight() {
-    let link = |text: &str| Draft::text(text).link(Link { url: "https://shop.example.com/".into(), title: None, description: None, thumbnail: None });
+    let link = |text: &str| {
+        Draft::text(text).link(Link {
+            url: "https://shop.example.com/".into(),
+            title: None,
+            description: None,
+            thumbnail: None,
+        })
+    };
     let fits = [
         (Draft::text("a".repeat(280)), None),
         (Draft::text(FAMILY.repeat(140)), None),
@@ -83,6 +95,15 @@ fn texts_have_a_weight() {
     }
     assert_eq!(codes(&Draft::text(" \n"), None), ["text_missing"]);
     assert_eq!(codes(&Draft::text("a\u{FEFF}"), None), ["text_characters"]);
+}
+
+#[test]
+fn the_use_of_a_text_is_told_for_the_account() {
+    let link = Link { url: "https://shop.example.com/".into(), title: None, description: None, thumbnail: None };
+    let draft = Draft::text(FAMILY).link(link);
+    let told = |subscription| x().text_use(&draft, &profile(subscription));
+    assert_eq!((told(None).used, told(None).limit), (2 + 1 + 23, 280));
+    assert_eq!((told(Some("Premium")).used, told(Some("Premium")).limit), (26, 25_000));
 }
 
 #[test]
@@ -153,7 +174,13 @@ fn media_have_limits_on_both_sides() {
 
 #[test]
 fn premium_raises_the_limits_of_videos() {
-    let long = MediaFacts { duration_ms: Some(3_600_000), size_bytes: 600 * MIB as u64, width: Some(1920), height: Some(1080), ..video() };
+    let long = MediaFacts {
+        duration_ms: Some(3_600_000),
+        size_bytes: 600 * MIB as u64,
+        width: Some(1920),
+        height: Some(1080),
+        ..video()
+    };
     assert!(codes(&with([long.clone()]), Some("Premium")).is_empty());
     assert_eq!(codes(&with([MediaFacts { width: Some(1921), ..long }]), Some("Premium")), ["media_too_wide"]);
 }
@@ -169,7 +196,8 @@ fn a_number_that_the_operator_changed_holds_for_everybody() {
 
 #[test]
 fn descriptions_have_1000_characters_and_none_for_videos() {
-    let described = |facts: MediaFacts, alt: String| Draft::text("a").attach(Attachment { alt_text: Some(alt), ..file(facts) });
+    let described =
+        |facts: MediaFacts, alt: String| Draft::text("a").attach(Attachment { alt_text: Some(alt), ..file(facts) });
     assert!(codes(&described(image(), "🌊".repeat(1000)), None).is_empty());
     assert_eq!(codes(&described(image(), "🌊".repeat(1001)), None), ["alt_text_too_long"]);
     assert_eq!(codes(&described(video(), "a wave".into()), None), ["alt_text_unsupported?"]);
@@ -178,7 +206,8 @@ fn descriptions_have_1000_characters_and_none_for_videos() {
 
 #[test]
 fn polls_have_rules() {
-    let poll = |answers: &[&str], minutes: i64| options(json!({"poll": {"options": answers, "duration_minutes": minutes}}));
+    let poll =
+        |answers: &[&str], minutes: i64| options(json!({"poll": {"options": answers, "duration_minutes": minutes}}));
     let (longest, too_long) = ("🌊".repeat(25), "🌊".repeat(26));
     let cases: [(Draft, &[&str]); 10] = [
         (poll(&["a", "b"], 5), &[]),
@@ -201,7 +230,10 @@ fn polls_have_rules() {
 fn other_options_have_rules() {
     let cases: [(Value, &[&str]); 8] = [
         (json!({}), &[]),
-        (json!({"reply_settings": "verified", "made_with_ai": true, "paid_partnership": true, "community_id": "9"}), &[]),
+        (
+            json!({"reply_settings": "verified", "made_with_ai": true, "paid_partnership": true, "community_id": "9"}),
+            &[],
+        ),
         (json!({"reply_settings": "everyone"}), &["options_invalid"]),
         (json!({"reply_setting": "verified"}), &["options_invalid"]),
         (json!("verified"), &["options_invalid"]),
