@@ -1,9 +1,6 @@
 //! A database for one run.
 
-use std::{
-    fmt,
-    sync::Arc,
-};
+use std::{fmt, sync::Arc};
 
 use clap::{Args, ValueEnum};
 use social_core::{Store, store::NewPost};
@@ -161,7 +158,8 @@ const NO_POSTGRES: &str = "this build has no PostgreSQL: turn on the feature `po
 
 #[cfg(feature = "postgres")]
 fn private_postgres() -> Result<String, Failure> {
-    let cluster = social_testkit::pg::cluster().ok_or("no PostgreSQL: install its server binaries or give --database-url")?;
+    let cluster =
+        social_testkit::pg::cluster().ok_or("no PostgreSQL: install its server binaries or give --database-url")?;
     Ok(cluster.fresh_database("bench")?)
 }
 

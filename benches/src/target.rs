@@ -68,7 +68,11 @@ async fn serve(latency: Duration) -> Result<(), Failure> {
     }
 }
 
-async fn answer(request: Request<Incoming>, state: &State, latency: Duration) -> Result<Response<Full<Bytes>>, hyper::Error> {
+async fn answer(
+    request: Request<Incoming>,
+    state: &State,
+    latency: Duration,
+) -> Result<Response<Full<Bytes>>, hyper::Error> {
     let arrived_us = Timestamp::now().as_microsecond();
     let (head, body) = request.into_parts();
     let body = body.collect().await?.to_bytes();
@@ -81,7 +85,10 @@ async fn answer(request: Request<Incoming>, state: &State, latency: Duration) ->
         }
         (&Method::POST, "/2/tweets") => {
             let number = lock(&state.counter).note(&String::from_utf8_lossy(&body), arrived_us);
-            (StatusCode::CREATED, format!(r#"{{"data":{{"id":"{}","text":"ok"}}}}"#, 1_900_000_000_000_000_000 + number))
+            (
+                StatusCode::CREATED,
+                format!(r#"{{"data":{{"id":"{}","text":"ok"}}}}"#, 1_900_000_000_000_000_000 + number),
+            )
         }
         (&Method::POST, path) => {
             let content_type = head.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());

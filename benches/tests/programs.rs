@@ -28,7 +28,11 @@ fn posts_in_the_future_arrive_once_and_not_early() {
     let arguments = ["--store", "sqlite", "--rate", "50", "--seconds", "1", "--accounts", "10"];
     let result = measured(env!("CARGO_BIN_EXE_lateness"), &arguments);
     assert_eq!(result["delivered"], 50, "{result}");
-    assert_eq!((&result["duplicates"], &result["early"], &result["left"]), (&0.into(), &0.into(), &0.into()), "{result}");
+    assert_eq!(
+        (&result["duplicates"], &result["early"], &result["left"]),
+        (&0.into(), &0.into(), &0.into()),
+        "{result}"
+    );
     assert!(result["p99_ms"].as_f64().unwrap() <= result["max_ms"].as_f64().unwrap(), "{result}");
 }
 
