@@ -7,7 +7,11 @@
 use std::collections::{BTreeSet, HashSet};
 
 use jiff::Timestamp;
-use social_core::store::{ClaimRequest, Held, Lease, PhaseWrite};
+use social_core::{
+    id::RemotePostId,
+    phase::RemotePost,
+    store::{ClaimRequest, Held, Lease, PhaseWrite},
+};
 use sqlx::{
     PgConnection,
     postgres::{PgPool, PgRow},
@@ -18,7 +22,10 @@ use crate::{
     backend::rounds,
     jobs::{WriteColumns, rests, status_alone, status_of},
     row::{Reader, claim_columns, delivery_columns},
-    value::postgres::{At, Id, Json, text},
+    value::{
+        json,
+        postgres::{At, Id, Json, text},
+    },
 };
 
 macro_rules! few {
@@ -77,9 +84,9 @@ pub(super) async fn claim(pool: &PgPool, request: &ClaimRequest) -> sqlx::Result
 /// engine besides only from a phase that allows it. Answers with what counted, and with the post where several deliveries decide its status.
 pub(super) const RECORD: &str = concat!(
     "WITH w AS MATERIALIZED ( \
-         SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24) \
+         SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25) \
          WITH ORDINALITY AS w (id, epoch, from_phases, phase, checkpoint, has_remote, remote_id, permalink, published_at, part, attempt, \
-             crashes, wake_at, due_at, committing_since, keep_error, error, lease, log_id, event, success, response, at, status, place)), \
+             crashes, wake_at, due_at, committing_since, keep_error, error, lease, log_id, event, success, response, at, status, turn, place)), \
      u AS ( \
          UPDATE deliveries d SET phase = w.phase, checkpoint = w.checkpoint, \
              remote_id = CASE WHEN w.has_remote THEN w.remote_id WHEN w.phase = 'published' THEN d.remote_id END, \
@@ -94,10 +101,10 @@ pub(super) const RECORD: &str = concat!(
          FROM w WHERE d.id = w.id AND d.epoch = w.epoch \
          AND (w.from_phases IS NULL OR strpos(w.from_phases, ',' || d.phase || ',') > 0) AND ",
     few!("w.place"),
-    "    RETURNING d.id, d.post_id, d.user_id, d.platform, w.log_id, w.event, w.success, w.attempt, w.response, w.at, w.status, w.place), \
+    "    RETURNING d.id, d.post_id, d.user_id, d.platform, w.log_id, w.event, w.success, w.attempt, w.response, w.at, w.status, w.turn, w.place), \
      l AS ( \
          INSERT INTO post_logs (id, post_id, delivery_id, user_id, platform, event, success, attempt, response, created_at) \
-         SELECT log_id, post_id, id, user_id, platform, event, success, attempt, response, at FROM u ORDER BY place), \
+         SELECT log_id, post_id, id, user_id, platform, event, success, attempt, response, at FROM u ORDER BY turn), \
      s AS MATERIALIZED ( \
          SELECT u.id, u.post_id, u.status, u.place, \
              u.status IS NOT NULL AND EXISTS (SELECT 1 FROM deliveries o WHERE o.post_id = u.post_id AND o.id <> u.id) AS several \
@@ -127,7 +134,7 @@ struct Batch {
     due_at: Vec<Option<At>>,
     committing_since: Vec<Option<At>>,
     keep_error: Vec<bool>,
-    error: Vec<Option<Json>>,
+    error: Vec<Option<String>>,
     lease: Vec<i64>,
     log_id: Vec<Id>,
     event: Vec<String>,
@@ -136,10 +143,13 @@ struct Batch {
     at: Vec<At>,
     /// The post's status if this is its only delivery; none while somebody is at work.
     status: Vec<Option<&'static str>>,
+    /// The place of the write in the caller's order, which is that of the history.
+    turn: Vec<i64>,
 }
 
 impl Batch {
-    fn push(&mut self, write: &PhaseWrite) {
+    fn push(&mut self, turn: usize, write: &PhaseWrite) {
+        self.turn.push(i64::try_from(turn).unwrap_or(i64::MAX));
         let row = WriteColumns::of(write);
         self.id.push(Id(write.delivery.uuid()));
         self.epoch.push(write.epoch.0);
@@ -150,10 +160,10 @@ impl Batch {
         self.published_at.push(row.published_at.map(At));
         self.lease.push(row.lease());
         self.keep_error.push(row.keep_error);
-        self.error.push(row.error.map(|error| Json(error.to_owned())));
+        self.error.push(row.error.map(|error| text(error.to_owned())));
         self.from_phases.push(row.from);
         self.checkpoint.push(row.checkpoint.map(Json));
-        self.part.push(row.part.map(without_nul));
+        self.part.push(write.part.as_ref().map(part));
         self.attempt.push(write.attempt.into());
         self.crashes.push(write.crashes.into());
         self.wake_at.push(write.wake_at.map(At));
@@ -194,6 +204,7 @@ impl Batch {
             .bind(self.response)
             .bind(self.at)
             .bind(self.status)
+            .bind(self.turn)
             .fetch_all(connection)
             .await?;
         let (mut held, mut shared) = (HashSet::with_capacity(rows.len()), BTreeSet::new());
@@ -207,8 +218,9 @@ impl Batch {
 }
 
 /// A part is added to a list that PostgreSQL has to understand, and it understands no NUL.
-fn without_nul(part: String) -> Json {
-    Json(if part.contains("\\u0000") { part.replace("\\u0000", "") } else { part })
+fn part(part: &RemotePost) -> Json {
+    let id = part.id.as_ref().map(|id| RemotePostId::new(text(id.as_str().to_owned())));
+    Json(json(&RemotePost { id, permalink: part.permalink.clone().map(text) }))
 }
 
 pub(super) async fn record(pool: &PgPool, writes: &[PhaseWrite]) -> sqlx::Result<Vec<Held>> {
@@ -242,7 +254,7 @@ async fn round(
     // In the order of ids, as every batch does it, so that two of them do not wait for each other.
     places.sort_unstable_by_key(|place| writes[*place].delivery);
     let mut batch = Batch::default();
-    places.iter().for_each(|place| batch.push(&writes[*place]));
+    places.iter().for_each(|place| batch.push(*place, &writes[*place]));
     let (held, shared) = batch.write(connection).await?;
     for place in places {
         if held.contains(&writes[*place].delivery.uuid()) {
