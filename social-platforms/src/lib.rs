@@ -16,9 +16,9 @@ use social_core::{ClientSecret, Error, ErrorKind, Platform};
 use url::Url;
 
 #[cfg(feature = "linkedin")]
-pub use social_linkedin::LinkedIn;
+pub use social_linkedin::{self as linkedin, LinkedIn};
 #[cfg(feature = "x")]
-pub use social_x::X;
+pub use social_x::{self as x, X};
 
 /// The networks of this build, in the order of their names.
 pub const KNOWN: &[&str] = &[
@@ -126,6 +126,12 @@ fn exposed(secret: Option<&ClientSecret>) -> String {
 fn config(message: impl Into<std::borrow::Cow<'static, str>>) -> Error {
     Error::new(ErrorKind::Config, "platforms.build").message(message).effect_none()
 }
+
+/// The examples of the README are compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+#[derive(Debug)]
+pub struct Readme;
 
 #[cfg(test)]
 mod tests {

@@ -27,6 +27,9 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     /// The statement that adds a row to the history of delivery `$2`; the other parameters are id, event, success, response, instant.
     const APPEND_LOG: &'static str;
 
+    /// The statement that lets one exchange of the rate ledger in at a time, where `begin` does not do that already.
+    const LOCK_RATES: Option<&'static str>;
+
     /// Begins a transaction that writes.
     fn begin(&self) -> impl Future<Output = sqlx::Result<Self::Tx<'_>>> + Send;
     /// Reads.

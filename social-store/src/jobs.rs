@@ -134,7 +134,11 @@ impl<B: Backend> JobStore for SqlStore<B> {
         if writes.is_empty() {
             return Ok(Vec::new());
         }
-        let held = self.backend.record(writes).await.map_err(storage("jobs.record"))?;
+        let held = match self.backend.record(writes).await {
+            Err(error) if is_repeated(&error) => self.record_again(writes, error).await,
+            outcome => outcome,
+        };
+        let held = held.map_err(storage("jobs.record"))?;
         if writes.iter().zip(&held).any(|(write, held)| *held == Held::Yes && WriteColumns::wakes(write)) {
             self.backend.wake();
         }
@@ -242,6 +246,37 @@ impl<B: Backend> JobStore for SqlStore<B> {
 
     async fn woken(&self) {
         self.backend.woken().await;
+    }
+}
+
+fn is_repeated(error: &sqlx::Error) -> bool {
+    error.as_database_error().is_some_and(sqlx::error::DatabaseError::is_unique_violation)
+}
+
+impl<B: Backend> SqlStore<B> {
+    /// Writes a batch of which a part is in the history already. That happens when the answer to a commit was lost and the caller, who
+    /// must get its writes through, repeats them: those that are there have counted, and only the others are left to be written.
+    async fn record_again(&self, writes: &[PhaseWrite], error: sqlx::Error) -> sqlx::Result<Vec<Held>> {
+        let (mut counted, mut rest) = (Vec::with_capacity(writes.len()), Vec::new());
+        for write in writes {
+            let log = &write.log;
+            let same = self.fetch(
+                "SELECT 1 FROM deliveries d JOIN post_logs l ON l.user_id = d.user_id AND l.id = $2 \
+                 WHERE d.id = $1 AND l.delivery_id = d.id AND l.event = $3 AND l.created_at = $4",
+                values![write.delivery.uuid(), log.id.uuid(), log.event.as_str(), log.at],
+            );
+            let there = !same.await?.is_empty();
+            counted.push(there);
+            if !there {
+                rest.push(write.clone());
+            }
+        }
+        if rest.len() == writes.len() {
+            return Err(error);
+        }
+        let mut left = if rest.is_empty() { Vec::new() } else { self.backend.record(&rest).await? }.into_iter();
+        let answer = |there: bool| if there { Some(Held::Yes) } else { left.next() };
+        Ok(counted.into_iter().map(answer).map(|held| held.unwrap_or(Held::Lost)).collect())
     }
 }
 

@@ -35,7 +35,7 @@ pub struct StoredPost {
     pub(crate) key: Option<(String, [u8; 32])>,
     pub(crate) created_at: Timestamp,
     pub(crate) updated_at: Timestamp,
-    pub(crate) late_limit_s: i64,
+    pub(crate) late_limit_us: i64,
     /// Delivery, account, platform, and the first row of the history.
     pub(crate) deliveries: Vec<(Uuid, Uuid, String, Uuid)>,
 }
@@ -43,9 +43,7 @@ pub struct StoredPost {
 impl StoredPost {
     pub(crate) fn of(new: &NewPost) -> Self {
         let post = &new.post;
-        let limit = new.late_limit;
-        // Rounded up: a delivery that is still in time must not be missed.
-        let late_limit_s = i64::try_from(limit.as_secs()).unwrap_or(i64::MAX).saturating_add(i64::from(limit.subsec_nanos() > 0));
+        let late_limit_us = i64::try_from(new.late_limit.as_micros()).unwrap_or(i64::MAX);
         let columns = new.deliveries.iter().map(|delivery| {
             (delivery.id.uuid(), delivery.account.uuid(), delivery.platform.as_str().to_owned(), LogId::new().uuid())
         });
@@ -59,7 +57,7 @@ impl StoredPost {
             key: new.idempotency.clone(),
             created_at: post.created_at,
             updated_at: post.updated_at,
-            late_limit_s,
+            late_limit_us,
             deliveries: columns.collect(),
         }
     }

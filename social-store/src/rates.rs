@@ -1,5 +1,7 @@
 //! The shared part of the rate ledger.
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 use jiff::Timestamp;
 use social_core::{
@@ -8,11 +10,117 @@ use social_core::{
     store::RateStore,
 };
 
-use crate::backend::{Backend, SqlStore};
+use crate::{
+    backend::{Backend, SqlStore, Transaction},
+    fault::storage,
+    row::{Columns, Reader},
+    value::values,
+};
+
+fn bucket<R: Columns>(row: &mut Reader<'_, R>) -> sqlx::Result<(String, BucketState)> {
+    let key = row.text()?;
+    let state = BucketState {
+        key: key.clone(),
+        window_start: row.at()?,
+        window_end: row.at()?,
+        used: row.int()?,
+        limit: row.int()?,
+        blocked_until: row.maybe_at()?,
+    };
+    Ok((key, state))
+}
+
+/// Slices of a few fixed lengths, so that few statements have to be kept prepared.
+fn portions<T>(mut items: &[T]) -> impl Iterator<Item = &[T]> {
+    std::iter::from_fn(move || {
+        let length = [64, 8, 1].into_iter().find(|length| *length <= items.len())?;
+        let (portion, rest) = items.split_at(length);
+        items = rest;
+        Some(portion)
+    })
+}
+
+/// `count` groups of `width` numbered parameters.
+fn groups(count: usize, width: usize) -> String {
+    let group = |n: usize| {
+        let places: Vec<_> = (n * width + 1..=(n + 1) * width).map(|place| format!("${place}")).collect();
+        format!("({})", places.join(", "))
+    };
+    (0..count).map(group).collect::<Vec<_>>().join(", ")
+}
+
+impl<B: Backend> SqlStore<B> {
+    async fn exchange(&self, deltas: &[BucketDelta], since: Timestamp, now: Timestamp) -> sqlx::Result<Vec<BucketState>> {
+        let mut states = if deltas.is_empty() { BTreeMap::new() } else { self.apply(deltas, now).await? };
+        let changed = self.all(
+            "SELECT key, window_start, window_end, used, allowed, blocked_until FROM rate_buckets WHERE changed_at >= $1",
+            values![since],
+            bucket,
+        );
+        states.extend(changed.await?);
+        Ok(states.into_values().collect())
+    }
+
+    /// Adds deltas to the stored buckets and answers with those.
+    async fn apply(&self, deltas: &[BucketDelta], now: Timestamp) -> sqlx::Result<BTreeMap<String, BucketState>> {
+        // One exchange at a time, so that what two workers add is not lost, whether or not the row was there before.
+        let mut tx = self.backend.begin().await?;
+        if let Some(lock) = B::LOCK_RATES {
+            tx.fetch(lock.into(), Vec::new()).await?;
+        }
+        let keys: std::collections::BTreeSet<&str> = deltas.iter().map(|delta| delta.key.as_str()).collect();
+        let keys: Vec<&str> = keys.into_iter().collect();
+        let mut states = BTreeMap::new();
+        for portion in portions(&keys) {
+            let sql = format!(
+                "SELECT key, window_start, window_end, used, allowed, blocked_until FROM rate_buckets WHERE key IN {}",
+                groups(1, portion.len())
+            );
+            for row in tx.fetch(sql.into(), portion.iter().map(|key| (*key).into()).collect()).await? {
+                states.extend([bucket(&mut Reader::of(&row))?]);
+            }
+        }
+        for delta in deltas {
+            let next = BucketState::apply(states.remove(&delta.key), delta);
+            states.insert(delta.key.clone(), next);
+        }
+        let rows: Vec<&BucketState> = states.values().collect();
+        for portion in portions(&rows) {
+            let sql = format!(
+                "INSERT INTO rate_buckets (key, window_start, window_end, used, allowed, blocked_until, changed_at) VALUES {} \
+                 ON CONFLICT (key) DO UPDATE SET window_start = excluded.window_start, window_end = excluded.window_end, \
+                 used = excluded.used, allowed = excluded.allowed, blocked_until = excluded.blocked_until, \
+                 changed_at = excluded.changed_at",
+                groups(portion.len(), 7)
+            );
+            let values = portion.iter().flat_map(|row| {
+                values![row.key.as_str(), row.window_start, row.window_end, row.used, row.limit, row.blocked_until, now]
+            });
+            tx.execute(sql.into(), values.collect()).await?;
+        }
+        tx.commit().await?;
+        Ok(states)
+    }
+}
 
 #[async_trait]
 impl<B: Backend> RateStore for SqlStore<B> {
-    async fn exchange_rates(&self, _deltas: &[BucketDelta], _since: Timestamp, _now: Timestamp) -> Result<Vec<BucketState>, Error> {
-        Ok(Vec::new())
+    async fn exchange_rates(
+        &self,
+        deltas: &[BucketDelta],
+        since: Timestamp,
+        now: Timestamp,
+    ) -> Result<Vec<BucketState>, Error> {
+        self.exchange(deltas, since, now).await.map_err(storage("rates.exchange"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::groups;
+
+    #[test]
+    fn parameters_are_numbered_on() {
+        assert_eq!(groups(2, 3), "($1, $2, $3), ($4, $5, $6)");
     }
 }

@@ -64,6 +64,11 @@ impl<'r, R: Columns> Reader<'r, R> {
         self.need(R::id)
     }
 
+    #[cfg(feature = "postgres")]
+    pub(crate) fn maybe_id(&mut self) -> Result<Option<Uuid>, Error> {
+        self.take(R::id)
+    }
+
     pub(crate) fn at(&mut self) -> Result<Timestamp, Error> {
         self.need(R::at)
     }
@@ -135,7 +140,7 @@ impl<'r, R: Columns> Reader<'r, R> {
 macro_rules! delivery_columns {
     () => {
         "d.id, d.post_id, d.user_id, d.account_id, d.platform, d.phase, d.checkpoint, d.attempt, d.crashes, d.epoch, d.due_at, \
-         d.wake_at, d.late_limit_s, d.committing_since, d.parts, d.error, d.remote_id, d.permalink, d.published_at, d.updated_at"
+         d.wake_at, d.late_limit_us, d.committing_since, d.parts, d.error, d.remote_id, d.permalink, d.published_at, d.updated_at"
     };
 }
 pub(crate) use delivery_columns;
@@ -148,7 +153,7 @@ pub(crate) fn delivery<R: Columns>(from: &mut Reader<'_, R>) -> Result<Delivery,
     let checkpoint = from.maybe_text()?.and_then(|text| serde_json::from_str(&text).ok());
     let (attempt, crashes, epoch) = (from.int()?, from.int()?, Epoch(from.int()?));
     let (due_at, wake_at) = (from.at()?, from.maybe_at()?);
-    let late_limit = Duration::from_secs(from.int()?);
+    let late_limit = Duration::from_micros(from.int()?);
     let committing_since = from.maybe_at()?;
     let parts = match from.maybe_text()? {
         Some(parts) => serde_json::from_str(&parts).map_err(|_| unreadable("the parts of a delivery have another shape"))?,

@@ -243,6 +243,7 @@ async fn tokens_are_nowhere_in_the_clear() {
 async fn disconnecting_one_account_keeps_the_grant_that_others_use() {
     let world = World::new();
     let (tenant, accounts) = world.connected("a@example.com").await;
+    world.advance(3600);
     let refreshed = world.call("POST", &format!("/accounts/{}/refresh", accounts[0]), &tenant.key, None).await;
     assert_eq!(refreshed.expect(200)["status"], "active");
     assert_eq!(world.network.calls("refresh"), 1);

@@ -74,7 +74,7 @@ async fn a_form_is_as_good_as_a_raw_body() {
     assert_eq!(problem["violations"][0]["code"], "file_missing");
     upload(&world, &tenant, Some("multipart/form-data"), png.clone(), None).await.refused(400, "form_invalid");
     let (kind, body) = form("file", Some("a.png"), "image/png", &png);
-    upload(&world, &tenant, Some(&kind), body[..body.len() - 20].to_vec(), None).await.refused(400, "form_invalid");
+    upload(&world, &tenant, Some(&kind), body[..body.len() - 20].to_vec(), None).await.refused(400, "body_broken");
     assert_eq!(left_behind(&world), Vec::<String>::new());
 }
 

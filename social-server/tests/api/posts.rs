@@ -361,7 +361,7 @@ async fn a_grant_that_ends_before_the_post_is_pointed_out() {
     let far = json!({ "content": "a", "accounts": [accounts[0]], "scheduled_time": "2027-11-22T10:00:00Z" });
     let made = schedule(&world, &tenant, far.clone()).await;
     assert_eq!(made["warnings"], json!([]), "a grant that renews itself does not end");
-    world.network.kill_token("fake-access-1");
+    world.advance(3600);
     world.network.next("refresh", Turn::Fail(Error::new(ErrorKind::Reconnect, "oauth.refresh").effect_none()));
     let refresh = world.call("POST", &format!("/accounts/{}/refresh", accounts[0]), &tenant.key, None).await;
     refresh.refused(409, "reconnect");

@@ -37,7 +37,7 @@ CREATE TABLE deliveries (
     lease_until      TIMESTAMPTZ,
     due_at           TIMESTAMPTZ NOT NULL,
     wake_at          TIMESTAMPTZ,
-    late_limit_s     BIGINT      NOT NULL,
+    late_limit_us    BIGINT      NOT NULL,
     committing_since TIMESTAMPTZ,
     parts            JSON,
     error            JSON,

@@ -37,7 +37,7 @@ CREATE TABLE deliveries (
     lease_until      INTEGER,
     due_at           INTEGER NOT NULL,
     wake_at          INTEGER,
-    late_limit_s     INTEGER NOT NULL,
+    late_limit_us    INTEGER NOT NULL,
     committing_since INTEGER,
     parts            TEXT,
     error            TEXT,

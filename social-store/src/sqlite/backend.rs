@@ -59,6 +59,8 @@ impl Backend for SqliteBackend {
     const APPEND_LOG: &'static str = "INSERT INTO post_logs (id, post_id, delivery_id, user_id, platform, event, success, attempt, response, \
          created_at) SELECT $1, post_id, id, user_id, platform, $3, $4, attempt, $5, $6 FROM deliveries WHERE id = $2";
 
+    const LOCK_RATES: Option<&'static str> = None;
+
     async fn begin(&self) -> sqlx::Result<Tx<'_>> {
         self.writer.begin().await
     }
@@ -82,7 +84,7 @@ impl Backend for SqliteBackend {
     }
 
     async fn claim(&self, request: &ClaimRequest) -> sqlx::Result<Vec<SqliteRow>> {
-        jobs::claim(&self.writer, request).await
+        jobs::claim(&self.readers, &self.writer, request).await
     }
 
     async fn record(&self, writes: &[PhaseWrite]) -> sqlx::Result<Vec<Held>> {

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use jiff::Timestamp;
 use social_core::store::{ClaimRequest, Held, Lease, PhaseWrite};
-use sqlx::sqlite::{SqliteConnection, SqliteRow};
+use sqlx::sqlite::{SqliteConnection, SqlitePool, SqliteRow};
 use uuid::Uuid;
 
 use super::{
@@ -40,10 +40,21 @@ pub(super) const CLAIMED: &str = concat!(
      CROSS JOIN social_accounts a ON a.id = d.account_id LEFT JOIN connections c ON c.id = a.connection_id"
 );
 
-pub(super) async fn claim(writer: &Writer, request: &ClaimRequest) -> sqlx::Result<Vec<SqliteRow>> {
+pub(super) async fn claim(readers: &SqlitePool, writer: &Writer, request: &ClaimRequest) -> sqlx::Result<Vec<SqliteRow>> {
+    // A look first: a worker that has nothing to do must not keep the writer from those who have.
+    let mut lanes = Vec::new();
+    for lane in request.lanes.iter().filter(|lane| lane.limit > 0) {
+        let due = values![lane.platform.as_str(), request.until, request.worker.as_str(), 1_i64];
+        if query(DUE.into(), due).fetch_optional(readers).await?.is_some() {
+            lanes.push(lane);
+        }
+    }
+    if lanes.is_empty() {
+        return Ok(Vec::new());
+    }
     let mut tx = writer.begin().await?;
     let mut numbers = Vec::new();
-    for lane in request.lanes.iter().filter(|lane| lane.limit > 0) {
+    for lane in lanes {
         let due = values![lane.platform.as_str(), request.until, request.worker.as_str(), lane.limit];
         for row in tx.fetch(DUE.into(), due).await? {
             numbers.push(Reader::of(&row).int::<i64>()?);
@@ -67,8 +78,8 @@ pub(super) fn record_sql(count: usize) -> String {
         "WITH w (id, epoch, from_phases, phase, checkpoint, has_remote, remote_id, permalink, published_at, part, attempt, crashes, wake_at, \
          due_at, committing_since, keep_error, error, lease, at) AS (VALUES {}) \
          UPDATE deliveries SET phase = w.phase, checkpoint = w.checkpoint, \
-         remote_id = CASE WHEN w.has_remote THEN w.remote_id ELSE deliveries.remote_id END, \
-         permalink = CASE WHEN w.has_remote THEN w.permalink ELSE deliveries.permalink END, \
+         remote_id = CASE WHEN w.has_remote THEN w.remote_id WHEN w.phase = 'published' THEN deliveries.remote_id END, \
+         permalink = CASE WHEN w.has_remote THEN w.permalink WHEN w.phase = 'published' THEN deliveries.permalink END, \
          published_at = coalesce(w.published_at, deliveries.published_at), \
          parts = CASE WHEN w.part IS NULL THEN deliveries.parts \
                  ELSE json_insert(coalesce(deliveries.parts, '[]'), '$[#]', json(w.part)) END, \

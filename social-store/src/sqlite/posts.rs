@@ -146,14 +146,14 @@ async fn insert(connection: &mut SqliteConnection, post: &StoredPost) -> sqlx::R
                 position,
                 post.scheduled_at,
                 post.scheduled_at,
-                post.late_limit_s,
+                post.late_limit_us,
                 post.created_at,
             ]);
             logs.extend(values![*log, post.id, *id, post.user, platform.as_str(), post.created_at]);
             position += 1;
         }
         let sql = format!(
-            "INSERT INTO deliveries (id, post_id, user_id, account_id, platform, position, due_at, wake_at, late_limit_s, updated_at, \
+            "INSERT INTO deliveries (id, post_id, user_id, account_id, platform, position, due_at, wake_at, late_limit_us, updated_at, \
              phase) SELECT column1, column2, column3, column4, column5, column6, column7, column8, column9, column10, 'scheduled' \
              FROM (VALUES {})",
             groups(portion.len(), 10)

@@ -1,0 +1,286 @@
+//! PostgreSQL's side of the seam.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+    time::Instant,
+};
+
+use jiff::{SignedDuration, Timestamp};
+use social_core::store::{ClaimRequest, Held, Insert, Lease, PhaseWrite};
+use sqlx::{
+    Postgres, Row as _, ValueRef as _,
+    postgres::{PgArguments, PgPool, PgRow, PgValueFormat, PgValueRef},
+    query::Query,
+};
+use uuid::Uuid;
+
+use super::{jobs, listen::Bell, posts};
+use crate::{
+    backend::{Backend, Columns, Sql, Transaction, Value},
+    fault::unreadable,
+    posts::StoredPost,
+    row::Reader,
+    value::postgres::{EPOCH_US, bind},
+};
+
+/// The connections of a [`PgStore`](crate::PgStore).
+pub struct PgBackend {
+    pub(super) pool: PgPool,
+    bell: Arc<Bell>,
+    version: OnceLock<String>,
+    horizon: Mutex<Horizon>,
+}
+
+/// A transaction.
+#[derive(Debug)]
+pub struct PgTx(sqlx::Transaction<'static, Postgres>);
+
+/// How far the history is known to be complete. Numbers are given when a row is written and become visible when its transaction commits, so
+/// a row may appear below one that was read already. A number that was given before an instant belongs to a transaction that had begun to
+/// write by then; when all of those have ended, everything up to that number is there.
+#[derive(Debug, Default)]
+struct Horizon {
+    complete: i64,
+    /// The last number at some instant, and the first transaction that had not begun to write then.
+    next: Option<(i64, i64)>,
+}
+
+impl PgBackend {
+    pub(super) fn new(pool: PgPool) -> Self {
+        let bell = Arc::new(Bell::new(pool.clone()));
+        Self { pool, bell, version: OnceLock::new(), horizon: Mutex::default() }
+    }
+
+    pub(super) async fn learn_version(&self) -> sqlx::Result<()> {
+        let version: String = sqlx::query_scalar("SHOW server_version").fetch_one(&self.pool).await?;
+        self.version.set(version).ok();
+        Ok(())
+    }
+}
+
+impl fmt::Debug for PgBackend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Not the pool: it shows its address.
+        f.debug_struct("PgStore").field("connections", &self.pool.size()).finish_non_exhaustive()
+    }
+}
+
+/// A statement with its parameters. It is ours from end to end, apart from the number of places in it.
+pub(super) fn query<'q>(sql: Sql, values: Vec<Value>) -> Query<'q, Postgres, PgArguments> {
+    values.into_iter().fold(sqlx::query(sqlx::AssertSqlSafe(sql)), bind)
+}
+
+impl Transaction for PgTx {
+    type Row = PgRow;
+
+    async fn fetch(&mut self, sql: Sql, values: Vec<Value>) -> sqlx::Result<Vec<PgRow>> {
+        query(sql, values).fetch_all(&mut *self.0).await
+    }
+
+    async fn execute(&mut self, sql: Sql, values: Vec<Value>) -> sqlx::Result<u64> {
+        query(sql, values).execute(&mut *self.0).await.map(|done| done.rows_affected())
+    }
+
+    async fn commit(self) -> sqlx::Result<()> {
+        self.0.commit().await
+    }
+
+    async fn rollback(self) -> sqlx::Result<()> {
+        self.0.rollback().await
+    }
+}
+
+impl Backend for PgBackend {
+    type Row = PgRow;
+    type Tx<'a> = PgTx;
+
+    // The transaction gets its number before the row gets its own: see `Horizon`.
+    const APPEND_LOG: &'static str = "WITH tx AS MATERIALIZED (SELECT pg_current_xact_id()) \
+         INSERT INTO post_logs (id, post_id, delivery_id, user_id, platform, event, success, attempt, response, created_at) \
+         SELECT $1, post_id, id, user_id, platform, $3, $4, attempt, $5, $6 FROM tx CROSS JOIN deliveries WHERE id = $2";
+
+    const LOCK_RATES: Option<&'static str> = Some("SELECT pg_advisory_xact_lock(7310593858020254323)");
+
+    async fn begin(&self) -> sqlx::Result<PgTx> {
+        self.pool.begin().await.map(PgTx)
+    }
+
+    async fn fetch(&self, sql: Sql, values: Vec<Value>) -> sqlx::Result<Vec<PgRow>> {
+        query(sql, values).fetch_all(&self.pool).await
+    }
+
+    async fn returning(&self, sql: &'static str, values: Vec<Value>) -> sqlx::Result<Vec<PgRow>> {
+        query(sql.into(), values).fetch_all(&self.pool).await
+    }
+
+    async fn execute(&self, sql: &'static str, values: Vec<Value>) -> sqlx::Result<u64> {
+        query(sql.into(), values).execute(&self.pool).await.map(|done| done.rows_affected())
+    }
+
+    async fn claim(&self, request: &ClaimRequest) -> sqlx::Result<Vec<PgRow>> {
+        jobs::claim(&self.pool, request).await
+    }
+
+    async fn record(&self, writes: &[PhaseWrite]) -> sqlx::Result<Vec<Held>> {
+        jobs::record(&self.pool, writes).await
+    }
+
+    async fn renew(&self, leases: &[Lease], until: Timestamp) -> sqlx::Result<Vec<Held>> {
+        jobs::renew(&self.pool, leases, until).await
+    }
+
+    async fn rest(&self, leases: &[Lease], wake_at: Timestamp) -> sqlx::Result<()> {
+        jobs::rest(&self.pool, leases, wake_at).await
+    }
+
+    async fn insert_post(&self, post: StoredPost) -> sqlx::Result<Insert> {
+        posts::insert(&mut *self.pool.acquire().await?, &post).await
+    }
+
+    async fn complete_until(&self) -> sqlx::Result<Option<i64>> {
+        // The last number first, the transactions afterwards: see `Horizon`.
+        let last = self.fetch("SELECT coalesce(max(seq), 0) FROM post_logs".into(), Vec::new()).await?;
+        let last: i64 = last.first().map(|row| Reader::of(row).int()).transpose()?.unwrap_or(0);
+        let running = self.fetch(
+            "SELECT pg_snapshot_xmin(s)::text::bigint, pg_snapshot_xmax(s)::text::bigint FROM pg_current_snapshot() s".into(),
+            Vec::new(),
+        );
+        let (mut oldest, mut next) = (0, 0);
+        if let Some(row) = running.await?.first() {
+            let mut row = Reader::of(row);
+            (oldest, next) = (row.int()?, row.int()?);
+        }
+        let mut horizon = self.horizon.lock().unwrap_or_else(PoisonError::into_inner);
+        horizon.see(last, oldest, next);
+        Ok(Some(horizon.complete))
+    }
+
+    async fn scrub(&self) {
+        // The space of dead rows is PostgreSQL's own business; encrypt the disk.
+    }
+
+    fn wake(&self) {
+        self.bell.ring();
+    }
+
+    async fn woken(&self) {
+        self.bell.wait().await;
+    }
+
+    async fn clock_offset(&self, now: Timestamp) -> sqlx::Result<SignedDuration> {
+        let asked = Instant::now();
+        let rows = self.fetch("SELECT clock_timestamp()".into(), Vec::new()).await?;
+        let travel = SignedDuration::try_from(asked.elapsed() / 2).unwrap_or(SignedDuration::ZERO);
+        let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
+        let theirs = Reader::of(row).at()?;
+        // The answer was written about half a round trip after `now`.
+        Ok(theirs.duration_since(now) - travel)
+    }
+
+    async fn check(&self) -> sqlx::Result<()> {
+        let rows = self.fetch(
+            "SELECT pg_is_in_recovery() OR current_setting('transaction_read_only') = 'on', \
+             EXISTS (SELECT 1 FROM users), pg_current_xact_id() IS NOT NULL"
+                .into(),
+            Vec::new(),
+        );
+        let rows = rows.await?;
+        let read_only = rows.first().map(|row| Reader::of(row).flag()).transpose()?.unwrap_or(true);
+        if read_only { Err(unreadable("the database takes no writes")) } else { Ok(()) }
+    }
+
+    fn describe(&self) -> String {
+        match self.version.get() {
+            Some(version) => format!("PostgreSQL {version}"),
+            None => "PostgreSQL".to_owned(),
+        }
+    }
+
+    async fn close(&self) {
+        self.bell.stop();
+        self.pool.close().await;
+    }
+}
+
+impl Horizon {
+    /// Takes in what was seen: the last number, the oldest transaction that was still running, and the next one to come.
+    fn see(&mut self, last: i64, oldest: i64, next: i64) {
+        if let Some((seq, first_after)) = self.next
+            && oldest >= first_after
+        {
+            self.complete = self.complete.max(seq);
+            self.next = None;
+        }
+        if oldest >= next {
+            self.complete = self.complete.max(last);
+            self.next = None;
+        } else if self.next.is_none() {
+            self.next = Some((last, next));
+        }
+    }
+}
+
+fn binary(row: &PgRow, at: usize) -> sqlx::Result<Option<PgValueRef<'_>>> {
+    let value = row.try_get_raw(at)?;
+    match (value.is_null(), value.format()) {
+        (true, _) => Ok(None),
+        (false, PgValueFormat::Binary) => Ok(Some(value)),
+        (false, PgValueFormat::Text) => Err(unreadable("a value came as text")),
+    }
+}
+
+fn fixed<const N: usize>(value: &PgValueRef<'_>) -> sqlx::Result<[u8; N]> {
+    let bytes = value.as_bytes().map_err(sqlx::Error::Decode)?;
+    bytes.try_into().map_err(|_| unreadable(format!("a value is not {N} bytes long")))
+}
+
+impl Columns for PgRow {
+    fn id(&self, at: usize) -> sqlx::Result<Option<Uuid>> {
+        binary(self, at)?.map(|value| fixed(&value).map(Uuid::from_bytes)).transpose()
+    }
+
+    fn at(&self, at: usize) -> sqlx::Result<Option<Timestamp>> {
+        let Some(value) = binary(self, at)? else { return Ok(None) };
+        let micros = i64::from_be_bytes(fixed(&value)?).saturating_add(EPOCH_US);
+        Timestamp::from_microsecond(micros).map(Some).map_err(|_| unreadable("an instant is out of range"))
+    }
+
+    fn text(&self, at: usize) -> sqlx::Result<Option<String>> {
+        self.try_get_unchecked(at)
+    }
+
+    fn int(&self, at: usize) -> sqlx::Result<Option<i64>> {
+        binary(self, at)?.map(|value| fixed(&value).map(i64::from_be_bytes)).transpose()
+    }
+
+    fn flag(&self, at: usize) -> sqlx::Result<Option<bool>> {
+        self.try_get_unchecked(at)
+    }
+
+    fn bytes(&self, at: usize) -> sqlx::Result<Option<Vec<u8>>> {
+        self.try_get_unchecked(at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Horizon;
+
+    #[test]
+    fn the_history_is_complete_where_no_older_writer_is_left() {
+        let mut horizon = Horizon::default();
+        horizon.see(10, 100, 100);
+        assert_eq!(horizon.complete, 10, "nobody was writing");
+        horizon.see(12, 100, 103);
+        assert_eq!(horizon.complete, 10, "transaction 100 may hold a number below 12");
+        horizon.see(20, 102, 110);
+        assert_eq!(horizon.complete, 10, "102 began to write before 12 was seen");
+        horizon.see(25, 103, 115);
+        assert_eq!(horizon.complete, 12, "whoever wrote at the time of 12 has ended");
+        horizon.see(30, 115, 120);
+        assert_eq!(horizon.complete, 25);
+        horizon.see(31, 130, 130);
+        assert_eq!(horizon.complete, 31);
+    }
+}

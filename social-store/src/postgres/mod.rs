@@ -1,0 +1,127 @@
+//! PostgreSQL 15 or newer: many workers over one database.
+//!
+//! Claims are made one at a time (an advisory lock of the transaction, held for two round trips), so that two workers can never hold
+//! deliveries of one account; everything else runs side by side under row locks. A batch of writes is one statement over arrays.
+//! `NOTIFY` wakes workers in other processes.
+//!
+//! The tables live in the first schema of the `search_path`. Behind a pooler that shares connections between transactions, prepared
+//! statements and `LISTEN` do not work: connect directly, or let the pooler share sessions.
+
+mod backend;
+mod jobs;
+mod listen;
+mod posts;
+
+use std::{str::FromStr as _, time::Duration};
+
+use social_core::{
+    error::{Error, ErrorKind},
+    store::{Insert, NewPost},
+};
+use sqlx::{
+    Executor as _, Postgres, Transaction,
+    migrate::Migrator,
+    postgres::{PgConnectOptions, PgPool, PgPoolOptions},
+};
+
+pub use self::backend::PgBackend;
+use crate::{
+    backend::SqlStore,
+    fault::{migration, storage},
+};
+
+/// A store in a PostgreSQL database. Cheap to clone; clones share their connections.
+pub type PgStore = SqlStore<PgBackend>;
+
+/// How many connections a process opens by itself.
+const CONNECTIONS: u32 = 10;
+/// How long a caller waits for a connection, that is: how long the database may be away before callers are told.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What every connection of ours is told. Plans are kept as long as the connection, and one that was made while a table was small would
+/// scan it when it has grown: all statements here are lookups by index, so the other ways are closed. Nothing may run for ever.
+pub(super) const SESSION: &str = "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; SET jit = off; \
+     SET statement_timeout = '30s'; SET lock_timeout = '10s'; SET idle_in_transaction_session_timeout = '60s'";
+
+pub(crate) fn migrator() -> Migrator {
+    let mut migrator = sqlx::migrate!("migrations/postgres");
+    // A name of our own: a host that keeps its tables in the same database has migrations of its own.
+    migrator.dangerous_set_table_name(crate::backend::MIGRATIONS);
+    // A newer process may have migrated already; schemas only grow, so that an older one goes on working.
+    migrator.set_ignore_missing(true);
+    migrator
+}
+
+impl SqlStore<PgBackend> {
+    /// Connects to `postgres://user:password@host/database`. Does not touch the schema: see [`migrate`](Self::migrate).
+    ///
+    /// # Errors
+    /// `Config` if the address cannot be read; `Storage` if the database does not answer. Neither repeats the address.
+    pub async fn connect(url: &str) -> Result<Self, Error> {
+        let options = PgConnectOptions::from_str(url).map_err(|_| {
+            let message = "the address of the database is not one of PostgreSQL, such as postgres://user@host/database";
+            Error::new(ErrorKind::Config, "store.open").message(message).effect_none()
+        })?;
+        Self::connect_with(options, Self::pool_options()).await
+    }
+
+    /// The same with options of the caller, such as a certificate or a number of connections. Begin with
+    /// [`pool_options`](Self::pool_options).
+    ///
+    /// # Errors
+    /// `Storage` if the database does not answer.
+    pub async fn connect_with(options: PgConnectOptions, pool: PgPoolOptions) -> Result<Self, Error> {
+        let pool = pool.connect_with(options.application_name("social")).await.map_err(storage("store.open"))?;
+        let store = Self::from_pool(pool);
+        store.backend.learn_version().await.map_err(storage("store.open"))?;
+        Ok(store)
+    }
+
+    /// A store over the caller's own pool. A pool made with [`pool_options`](Self::pool_options) keeps its speed whatever the tables
+    /// grow to; with another one the planner decides.
+    #[must_use]
+    pub fn from_pool(pool: PgPool) -> Self {
+        Self::over(PgBackend::new(pool))
+    }
+
+    /// Ten connections with time limits, and with the ways closed to the planner that do not scale with the tables.
+    #[must_use]
+    pub fn pool_options() -> PgPoolOptions {
+        PgPoolOptions::new().max_connections(CONNECTIONS).acquire_timeout(PATIENCE).test_before_acquire(false).after_connect(
+            |connection, _| {
+                Box::pin(async move {
+                    connection.execute(sqlx::raw_sql(SESSION)).await?;
+                    Ok(())
+                })
+            },
+        )
+    }
+
+    /// Brings the schema up to date. Repeatable, and safe while other processes do the same or go on working.
+    ///
+    /// # Errors
+    /// `Storage` if a migration cannot be applied; those before it stay.
+    pub async fn migrate(&self) -> Result<(), Error> {
+        self.migrate_with(&migrator()).await
+    }
+
+    pub(crate) async fn migrate_with(&self, migrator: &Migrator) -> Result<(), Error> {
+        let mut connection = self.backend.pool.acquire().await.map_err(storage("store.migrate"))?;
+        // `run` takes what can be acquired, and the compiler cannot tell that its lifetimes fit into a future that is sent elsewhere.
+        let migrated = migrator.run_direct(None, &mut *connection, false).await;
+        if migrated.is_err() {
+            // The lock of the migrator belongs to the session.
+            connection.close_on_drop();
+        }
+        migrated.map_err(|error| migration(&error))
+    }
+
+    /// Stores a post in the caller's own transaction on the same database: it is there if and when the caller commits. Call
+    /// [`wake`](Self::wake) after the commit.
+    ///
+    /// # Errors
+    /// `Storage`; the transaction can only be rolled back then.
+    pub async fn insert_post_in(transaction: &mut Transaction<'_, Postgres>, new: &NewPost) -> Result<Insert, Error> {
+        posts::insert(transaction, &crate::posts::StoredPost::of(new)).await.map_err(storage("posts.insert"))
+    }
+}
