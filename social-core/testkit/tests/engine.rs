@@ -1,5 +1,7 @@
 //! The driver and the engine over a store in memory and a network that does what it is told. Only the tests move time.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests end the test when something cannot be made")]
+
 use std::{sync::Arc, time::Duration};
 
 use social_core::{

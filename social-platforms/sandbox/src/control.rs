@@ -258,8 +258,8 @@ const BODY_LIMIT: usize = 64 * 1024 * 1024;
 pub(crate) async fn serve(world: &Arc<World>, request: Request<Body>) -> Answer {
     let (parts, body) = request.into_parts();
     let Ok(body) = Limited::new(body, BODY_LIMIT).collect().await else { return refuse(413, "the body is too large") };
-    let base = world.base(&parts);
-    let input = Input { parts: Arc::new(parts), body: body.to_bytes(), base };
+    let bound = world.bound.get().cloned();
+    let input = Input { parts: Arc::new(parts), body: body.to_bytes(), bound };
     let control = Control::new(Arc::clone(world));
     let path = input.parts.uri.path().to_owned();
     let pieces: Vec<&str> = path.split('/').skip(2).filter(|piece| !piece.is_empty()).collect();

@@ -195,7 +195,7 @@ pub(super) fn userinfo(world: &World, input: &Input, caller: &Caller) -> Result<
         view["name"] = json!(member.display_name);
         view["given_name"] = json!(given);
         view["family_name"] = json!(family);
-        view["picture"] = json!(format!("{}/linkedin/avatars/{}.svg", input.base, member.name));
+        view["picture"] = json!(format!("{}/linkedin/avatars/{}.svg", input.base(), member.name));
         view["locale"] = json!("en-US");
     }
     if caller.has("email") {
