@@ -3,7 +3,7 @@
 use social_core::{
     Error, Store,
     id::ConnectionId,
-    social::token_binding,
+    keeper::token_binding,
     store::{SealedTokens, Swap},
     vault::{KeyRing, Sealed, Vault, VaultError},
 };

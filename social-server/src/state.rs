@@ -33,7 +33,7 @@ pub struct State(Arc<Shared>);
 
 /// What all routes share.
 #[derive(Debug)]
-pub(crate) struct Shared {
+pub struct Shared {
     pub(crate) social: Social,
     pub(crate) settings: Settings,
     pub(crate) library: ServerLibrary,
@@ -124,6 +124,11 @@ impl State {
     pub async fn finish_tasks(&self) {
         self.tasks.close();
         self.tasks.wait().await;
+    }
+
+    /// Removes what earlier processes left of uploads that never ended.
+    pub async fn sweep_uploads(&self) {
+        self.intake.sweep().await;
     }
 
     pub(crate) fn now(&self) -> Timestamp {

@@ -17,13 +17,13 @@ pub struct Peer(pub SocketAddr);
 
 /// Whom a request comes from, with what trusted proxies say.
 #[derive(Debug, Clone, Copy)]
-pub struct Client {
+pub(crate) struct Client {
     /// The address.
-    pub ip: IpAddr,
+    pub(crate) ip: IpAddr,
     /// Whether the line to the first proxy is encrypted, if a trusted proxy says so.
-    pub https: Option<bool>,
+    pub(crate) https: Option<bool>,
     /// Whether the request comes from this machine and through no proxy.
-    pub direct_local: bool,
+    pub(crate) direct_local: bool,
 }
 
 impl Default for Client {

@@ -8,7 +8,6 @@ use social_core::{
     store::Delivery,
 };
 use utoipa::ToSchema;
-use uuid::Uuid;
 
 use crate::{
     body::{Id, Json},

@@ -18,15 +18,19 @@ const MOST_FILES: usize = 50;
 
 /// A file of a post: uploaded before, or to be fetched from an address.
 #[derive(Debug, Clone, Default, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct MediaBody {
     /// A file that `POST /media` took.
+    #[serde(default)]
     id: Option<Uuid>,
     /// A public address to fetch it from, instead of `id`.
+    #[serde(default)]
     url: Option<String>,
     /// What it shows, for people who do not see it.
+    #[serde(default)]
     alt_text: Option<String>,
     /// Its title, where the network shows one (documents, videos).
+    #[serde(default)]
     title: Option<String>,
 }
 
@@ -77,18 +81,23 @@ impl<'de> Deserialize<'de> for LinkBody {
 
 /// What one account says instead. A field that is absent is taken from the post.
 #[derive(Debug, Clone, Default, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct OverrideBody {
     /// Instead of the text.
+    #[serde(default)]
     content: Option<String>,
     /// Instead of the link.
+    #[serde(default)]
     link: Option<LinkBody>,
     /// Instead of the thread.
+    #[serde(default)]
     thread: Option<Vec<String>>,
     /// Instead of the first comment.
+    #[serde(default)]
     first_comment: Option<String>,
     /// Instead of the network's options.
     #[schema(value_type = Option<Object>)]
+    #[serde(default)]
     options: Option<Value>,
 }
 

@@ -14,7 +14,6 @@ use social_core::{
     library::MediaLibrary as _,
     media::{self, Hasher},
 };
-use uuid::Uuid;
 
 use super::admin::Created;
 use crate::{

@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use social_core::{
-    AccountId, Draft, PlatformId, PostId, Scheduler as _, UserId,
+    AccountId, Draft, PlatformId, PostId, Scheduler, UserId,
     social::ScheduleRequest,
     store::{PostFilter, PostStatus},
     time::later,
@@ -192,7 +192,7 @@ pub(crate) async fn schedule(
         // The store keeps the key in the post's own transaction: a crash before the answer is kept makes no second post.
         key: idempotency::key(&headers)?,
     };
-    let scheduled = state.social.schedule(request).await?;
+    let scheduled = Scheduler::schedule(&state.social, request).await?;
     let place = format!("/posts/{}", scheduled.post.id);
     let view = ScheduledView { post: PostView::of(scheduled, state.abilities()), warnings };
     Ok((StatusCode::CREATED, [(header::LOCATION, place)], axum::Json(view)))
