@@ -1,50 +1,35 @@
-//! The network of the benchmarks: answers `POST /2/tweets` with 201, counts duplicates by the `id=` and measures lateness by the `due=` in
-//! the text. It runs in a process of its own, so that its CPU is not charged to what is measured.
+//! The network of the benchmarks. It answers `POST /2/tweets` with 201, finds duplicates by the `id=` and lateness by the `due=` in the
+//! text, and swallows chunked uploads. It runs in a process of its own, so that its CPU and memory are not charged to what is measured.
+
+mod counter;
+mod sink;
 
 use std::{
-    collections::HashSet,
-    io::{BufRead, BufReader},
+    io::{BufRead as _, BufReader},
     process::{Child, Command, Stdio},
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
-use hyper::{Request, Response, StatusCode, body::Incoming, service::service_fn};
+use http_body_util::{BodyExt as _, Full};
+use hyper::{Method, Request, Response, StatusCode, body::Incoming, header, service::service_fn};
 use hyper_util::rt::TokioIo;
-use serde::{Deserialize, Serialize};
+use jiff::Timestamp;
+use social_core::Store;
 use tokio::net::TcpListener;
 
-use crate::Failure;
+pub use self::counter::Seen;
+use self::{counter::Counter, sink::Sink};
+use crate::{Failure, process::Process};
 
 /// The hidden argument that makes a benchmark program a target.
-pub const MODE: &str = "__target";
-
-/// What a target has seen.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct Seen {
-    /// Posts that were created.
-    pub posts: u64,
-    /// Posts whose `id=` was seen before.
-    pub duplicates: u64,
-    /// Posts that came before their `due=`.
-    pub early: u64,
-    /// Lateness in milliseconds: half of the posts were no later.
-    pub p50_ms: f64,
-    /// 99 of 100 were no later.
-    pub p99_ms: f64,
-    /// None was later.
-    pub max_ms: f64,
-}
+const MODE: &str = "__target";
 
 #[derive(Debug, Default)]
 struct State {
-    posts: u64,
-    duplicates: u64,
-    early: u64,
-    ids: HashSet<u64>,
-    late_us: Vec<i64>,
+    counter: Mutex<Counter>,
+    sink: Mutex<Sink>,
 }
 
 /// Becomes a target if this process was started as one. Call it first in `main`.
@@ -71,7 +56,7 @@ async fn serve(latency: Duration) -> Result<(), Failure> {
         let _ = std::io::stdin().lines().count();
         std::process::exit(0);
     });
-    let state = Arc::new(Mutex::new(State::default()));
+    let state = Arc::new(State::default());
     loop {
         let (socket, _) = listener.accept().await?;
         socket.set_nodelay(true)?;
@@ -84,56 +69,45 @@ async fn serve(latency: Duration) -> Result<(), Failure> {
     }
 }
 
-async fn answer(request: Request<Incoming>, state: &Mutex<State>, latency: Duration) -> Result<Response<Full<Bytes>>, hyper::Error> {
-    let now_us = jiff::Timestamp::now().as_microsecond();
-    let path = request.uri().path().to_owned();
-    let body = request.into_body().collect().await?.to_bytes();
-    if path == "/stats" {
-        let seen = seen(&mut state.lock().unwrap_or_else(PoisonError::into_inner));
-        return Ok(reply(StatusCode::OK, serde_json::to_string(&seen).unwrap_or_default()));
-    }
-    if path != "/2/tweets" {
-        return Ok(reply(StatusCode::NOT_FOUND, "{}".to_owned()));
-    }
-    let text = String::from_utf8_lossy(&body);
-    let number = |name: &str| {
-        let rest = &text[text.find(name)? + name.len()..];
-        rest[..rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len())].parse::<u64>().ok()
-    };
-    let id = {
-        let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.posts += 1;
-        if let Some(id) = number("id=")
-            && !state.ids.insert(id)
-        {
-            state.duplicates += 1;
+async fn answer(
+    request: Request<Incoming>,
+    state: &State,
+    latency: Duration,
+) -> Result<Response<Full<Bytes>>, hyper::Error> {
+    let arrived_us = Timestamp::now().as_microsecond();
+    let (head, body) = request.into_parts();
+    let body = body.collect().await?.to_bytes();
+    let (status, text) = match (&head.method, head.uri.path()) {
+        (&Method::GET, "/count") => (StatusCode::OK, lock(&state.counter).posts().to_string()),
+        (&Method::GET, "/stats") => {
+            let mut seen = lock(&state.counter).seen();
+            seen.media_bytes = lock(&state.sink).bytes();
+            (StatusCode::OK, serde_json::to_string(&seen).unwrap_or_default())
         }
-        if let Some(due) = number("due=").and_then(|due| i64::try_from(due).ok()) {
-            state.early += u64::from(now_us < due);
-            state.late_us.push(now_us - due);
+        (&Method::POST, "/2/tweets") => {
+            let number = lock(&state.counter).note(&String::from_utf8_lossy(&body), arrived_us);
+            (
+                StatusCode::CREATED,
+                format!(r#"{{"data":{{"id":"{}","text":"ok"}}}}"#, 1_900_000_000_000_000_000 + number),
+            )
         }
-        state.posts
+        (&Method::POST, path) => {
+            let content_type = head.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+            lock(&state.sink).answer(path, content_type, &body)
+        }
+        _ => (StatusCode::NOT_FOUND, "{}".to_owned()),
     };
-    if !latency.is_zero() {
+    if head.method == Method::POST && !latency.is_zero() {
         tokio::time::sleep(latency).await;
     }
-    Ok(reply(StatusCode::CREATED, format!("{{\"data\":{{\"id\":\"{}\",\"text\":\"ok\"}}}}", 1_900_000_000_000_000_000 + id)))
-}
-
-fn reply(status: StatusCode, body: String) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from(body)));
+    let mut response = Response::new(Full::new(Bytes::from(text)));
     *response.status_mut() = status;
-    response.headers_mut().insert("content-type", hyper::header::HeaderValue::from_static("application/json"));
-    response
+    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
+    Ok(response)
 }
 
-fn seen(state: &mut State) -> Seen {
-    state.late_us.sort_unstable();
-    let at = |part: f64| {
-        let index = ((state.late_us.len() as f64 * part).ceil() as usize).clamp(1, state.late_us.len().max(1)) - 1;
-        state.late_us.get(index).map_or(0.0, |us| *us as f64 / 1000.0)
-    };
-    Seen { posts: state.posts, duplicates: state.duplicates, early: state.early, p50_ms: at(0.50), p99_ms: at(0.99), max_ms: at(1.0) }
+fn lock<T>(value: &Mutex<T>) -> MutexGuard<'_, T> {
+    value.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A target: our own in a child process, or somebody else's at a URL.
@@ -141,6 +115,7 @@ fn seen(state: &mut State) -> Seen {
 pub struct Target {
     url: String,
     child: Option<Child>,
+    client: reqwest::Client,
 }
 
 impl Target {
@@ -149,8 +124,9 @@ impl Target {
     /// # Errors
     /// If the child cannot be started.
     pub fn open(url: Option<String>, latency_ms: u64) -> Result<Self, Failure> {
+        let client = reqwest::Client::builder().no_proxy().build()?;
         if let Some(url) = url {
-            return Ok(Self { url, child: None });
+            return Ok(Self { url: url.trim_end_matches('/').to_owned(), child: None, client });
         }
         let mut child = Command::new(std::env::current_exe()?)
             .args([MODE, &latency_ms.to_string()])
@@ -159,7 +135,7 @@ impl Target {
             .spawn()?;
         let mut line = String::new();
         BufReader::new(child.stdout.take().ok_or("the target has no output")?).read_line(&mut line)?;
-        Ok(Self { url: line.trim().to_owned(), child: Some(child) })
+        Ok(Self { url: line.trim().to_owned(), child: Some(child), client })
     }
 
     /// Its address.
@@ -168,18 +144,35 @@ impl Target {
         &self.url
     }
 
-    /// Whether it is ours and can be asked what it has seen.
+    /// Its process, if it is ours.
     #[must_use]
-    pub fn can_be_asked(&self) -> bool {
-        self.child.is_some()
+    pub fn process(&self) -> Option<Process> {
+        self.child.as_ref().map(|child| Process::with_id(child.id()))
     }
 
-    /// What it has seen so far.
+    /// How many posts it has made so far; `None` if it is not ours and cannot be asked.
     ///
     /// # Errors
     /// If it does not answer.
-    pub async fn seen(&self, client: &reqwest::Client) -> Result<Seen, Failure> {
-        Ok(client.get(format!("{}/stats", self.url)).send().await?.error_for_status()?.json().await?)
+    pub async fn count(&self) -> Result<Option<u64>, Failure> {
+        let Some(answer) = self.ask("count").await? else { return Ok(None) };
+        Ok(Some(answer.text().await?.parse()?))
+    }
+
+    /// What it has seen so far; `None` if it is not ours and cannot be asked.
+    ///
+    /// # Errors
+    /// If it does not answer.
+    pub async fn seen(&self) -> Result<Option<Seen>, Failure> {
+        let Some(answer) = self.ask("stats").await? else { return Ok(None) };
+        Ok(Some(answer.json().await?))
+    }
+
+    async fn ask(&self, what: &str) -> Result<Option<reqwest::Response>, Failure> {
+        if self.child.is_none() {
+            return Ok(None);
+        }
+        Ok(Some(self.client.get(format!("{}/{what}", self.url)).send().await?.error_for_status()?))
     }
 }
 
@@ -191,4 +184,33 @@ impl Drop for Target {
             let _ = child.wait();
         }
     }
+}
+
+/// Waits until so many posts are delivered and nothing is open in the store any more. `false` if that takes longer than `patience`.
+///
+/// The store is the judge of what is recorded. It is asked when the target has seen everything, and seldom where the target cannot tell.
+///
+/// # Errors
+/// `Storage`, or if the target does not answer.
+pub async fn until_recorded(
+    store: &dyn Store,
+    target: &Target,
+    posts: u64,
+    patience: Duration,
+) -> Result<bool, Failure> {
+    let begin = Instant::now();
+    let mut pause = Duration::from_millis(20);
+    while begin.elapsed() < patience {
+        tokio::time::sleep(pause).await;
+        if target.count().await?.is_some_and(|count| count < posts) {
+            continue;
+        }
+        let asked = Instant::now();
+        if store.depth().await?.is_empty() {
+            return Ok(true);
+        }
+        // A long backlog takes long to count: that must not become a part of the work.
+        pause = if target.process().is_some() { Duration::from_millis(2) } else { pause.max(asked.elapsed() * 20) };
+    }
+    Ok(false)
 }

@@ -30,6 +30,9 @@ const LONGEST_DOUBT: Duration = Duration::from_secs(24 * 3600);
 /// What must be left of the lease beyond the deadline of the visible call.
 const LEASE_MARGIN: Duration = Duration::from_secs(5);
 
+/// A half-made thread that waits for a reconnect is looked at this often.
+const PATIENCE: Duration = Duration::from_secs(3600);
+
 /// How a run with a delivery ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stopped {
@@ -389,7 +392,8 @@ impl<'a> Driver<'a> {
 
     async fn published(&mut self, remote: RemotePost) -> Result<Flow, Error> {
         let first = self.delivery().parts.first().cloned();
-        let part = first.is_some().then(|| remote.clone());
+        // An adapter that leaves the last part out (a comment that is not permitted) answers with the post itself.
+        let part = first.as_ref().filter(|first| **first != remote).map(|_| remote.clone());
         let whole = first.unwrap_or(remote);
         let mut out = self.change(Event::Published(whole.clone()), LeaseAfter::Release);
         out.part = part;
@@ -491,9 +495,7 @@ impl<'a> Driver<'a> {
                         Err(other) => return Box::pin(self.failed_without_effect(other.effect_none(), None)).await,
                     }
                 }
-                let wake_at =
-                    later(self.delivery().due_at, signed(self.delivery().late_limit + Duration::from_secs(1)));
-                self.rest_with_error(Event::ConnectionLost, wake_at, &error).await
+                self.await_reconnect(&error).await
             }
             kind if limits(kind) && matches!(error.retry_hint(), Retry::After(_)) => {
                 let until = self.until(&error).unwrap_or_else(|| later(now, signed(Duration::from_secs(60))));
@@ -508,7 +510,9 @@ impl<'a> Driver<'a> {
                 self.rest_with_error(Event::Limited, until, &error).await
             }
             _ => match error.retry_hint() {
-                Retry::Never | Retry::AfterReconnect => self.fail(error).await,
+                Retry::Never => self.fail(error).await,
+                // The grant works, but not for this: granting more is the cure.
+                Retry::AfterReconnect => self.await_reconnect(&error).await,
                 Retry::After(wait) => self.rest_with_error(Event::FailedForNow, later(now, signed(wait)), &error).await,
                 Retry::Backoff => {
                     let attempt = self.delivery().attempt + 1;
@@ -523,6 +527,20 @@ impl<'a> Driver<'a> {
                 }
             },
         }
+    }
+
+    /// Waits for the user to connect again; looked at once more when it has become too late.
+    async fn await_reconnect(&mut self, error: &Error) -> Result<Flow, Error> {
+        let too_late = later(self.delivery().due_at, signed(self.delivery().late_limit + Duration::from_secs(1)));
+        let wake_at = if too_late > self.now() { too_late } else { later(self.now(), signed(PATIENCE)) };
+        let flow = self.rest_with_error(Event::ConnectionLost, wake_at, error).await?;
+        // The user may have connected again while we held the delivery, when there was nothing waiting to be released yet.
+        let (user, id) = (self.delivery().user, self.delivery().account);
+        let moved = self.inner.store.account(user, id).await?;
+        if moved.is_some_and(|account| account.connection != self.claimed.account.connection) {
+            self.inner.store.release_reconnected(id, self.now()).await?;
+        }
+        Ok(flow)
     }
 
     async fn await_limit(&mut self, until: Timestamp, response: Value) -> Result<Flow, Error> {

@@ -457,14 +457,14 @@ impl fmt::Display for Error {
         if let Some(message) = &self.0.message {
             write!(f, ": {message}")?;
         }
-        if let Some(provider) = &self.0.provider {
-            if let Some(status) = provider.status {
-                write!(f, " (status {status}")?;
-                if let Some(code) = &provider.code {
-                    write!(f, ", code {code}")?;
-                }
-                f.write_str(")")?;
+        if let Some(provider) = &self.0.provider
+            && let Some(status) = provider.status
+        {
+            write!(f, " (status {status}")?;
+            if let Some(code) = &provider.code {
+                write!(f, ", code {code}")?;
             }
+            f.write_str(")")?;
         }
         Ok(())
     }

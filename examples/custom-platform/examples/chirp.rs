@@ -42,7 +42,8 @@ pub async fn run() -> Result<String, Box<dyn std::error::Error>> {
     let browser = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy().build()?;
     let answer = browser.get(started.url).send().await?;
     let back: url::Url = answer.headers()["location"].to_str()?.parse()?;
-    let accounts = social.finish("chirp", &CallbackQuery::parse(back.query().unwrap_or_default()), &started.cookie).await?;
+    let accounts =
+        social.finish("chirp", &CallbackQuery::parse(back.query().unwrap_or_default()), &started.cookie).await?;
 
     let draft = Draft::text("Hello from a network of our own.").image(sample::png(640, 480), "a grey square");
     let post = social.schedule(&user, draft).on(&accounts).send().await?;

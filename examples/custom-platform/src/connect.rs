@@ -36,7 +36,8 @@ impl Connect for Chirp {
     }
 
     async fn accounts(&self, cx: &CallContext, current: &TokenSet) -> Result<Vec<AccountProfile>, Error> {
-        let reply = cx.http().get("connect.accounts", self.endpoint(&["v1", "me"])).bearer(&current.access).send().await?;
+        let reply =
+            cx.http().get("connect.accounts", self.endpoint(&["v1", "me"])).bearer(&current.access).send().await?;
         let me: Me = succeeded(reply)?.json()?;
         Ok(vec![AccountProfile {
             remote_id: me.id,

@@ -84,7 +84,8 @@ impl ChirpBuilder {
         if self.client_id.trim().is_empty() {
             return Err(wrong("the client id is empty"));
         }
-        let secret = self.client_secret.ok_or_else(|| wrong("the client secret is empty or holds control characters"))?;
+        let secret =
+            self.client_secret.ok_or_else(|| wrong("the client secret is empty or holds control characters"))?;
         let live = |host: &str| Url::parse(host).map_err(|_| wrong("an address of Chirp cannot be parsed"));
         let (api, site) = match self.base_url {
             Some(base) if !base.has_host() => return Err(wrong("the base is no web address")),

@@ -6,9 +6,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use social_core::{
     Account, CallContext, Checkpoint, Committed, Deleted, Error, ErrorKind, PlatformDescriptor, Prepared, Publish,
-    PublishContext, Reconciled, RemotePost, RemotePostId, Retry, Settled, TokenSet,
-    draft::StoredMedia,
-    http::Body,
+    PublishContext, Reconciled, RemotePost, RemotePostId, Retry, Settled, TokenSet, draft::StoredMedia, http::Body,
 };
 
 use crate::{

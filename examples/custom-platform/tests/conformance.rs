@@ -100,6 +100,8 @@ async fn refusals_mean_what_the_table_says() {
         // The grant still works after a 401, so a single one would be mended by refreshing.
         let times = if status == 401 { None } else { Some(1) };
         world.net.arm(Disturbance { calls: Calls::Visible, effect: false, instead: answer, skip: 0, times });
+        // Fresh tokens are not refreshed again.
+        world.pass(Duration::from_secs(120));
         let post = world.schedule(&Shape::one("refused", Draft::text("A post that is refused."))).await;
         world.round().await;
         let delivery = world.deliveries(&post).await.remove(0);

@@ -87,31 +87,26 @@ impl Http {
     }
 
     /// Starts a GET.
-    #[must_use]
     pub fn get(&self, operation: impl Into<Operation>, url: Url) -> Request<'_> {
         self.request(operation, Method::GET, url)
     }
 
     /// Starts a POST.
-    #[must_use]
     pub fn post(&self, operation: impl Into<Operation>, url: Url) -> Request<'_> {
         self.request(operation, Method::POST, url)
     }
 
     /// Starts a PUT.
-    #[must_use]
     pub fn put(&self, operation: impl Into<Operation>, url: Url) -> Request<'_> {
         self.request(operation, Method::PUT, url)
     }
 
     /// Starts a DELETE.
-    #[must_use]
     pub fn delete(&self, operation: impl Into<Operation>, url: Url) -> Request<'_> {
         self.request(operation, Method::DELETE, url)
     }
 
     /// Starts a request with any method.
-    #[must_use]
     pub fn request(&self, operation: impl Into<Operation>, method: Method, url: Url) -> Request<'_> {
         Request {
             http: self,

@@ -16,6 +16,8 @@ use crate::{
 
 /// Longest excerpt of an answer that is kept, in characters.
 const EXCERPT: usize = 300;
+/// A request id that is longer is none that we know of, and may be an echo of what was sent. Access tokens are longer.
+const LONGEST_REQUEST_ID: usize = 40;
 /// A `Retry-After` beyond this is not believed.
 const LONGEST_WAIT: Duration = Duration::from_secs(24 * 3600);
 
@@ -128,7 +130,8 @@ impl Reply {
         let request_id = ["x-request-id", "x-transaction-id", "x-li-uuid", "x-li-request-id", "x-fb-trace-id"]
             .iter()
             .find_map(|name| self.header(name))
-            .map(|id| text::truncate_to(TextUnit::Scalars, id, 80).to_owned());
+            .filter(|id| id.len() <= LONGEST_REQUEST_ID)
+            .map(str::to_owned);
         // Redact before cutting: half a token is still half a secret.
         let readable = String::from_utf8_lossy(&self.body[..self.body.len().min(8 * 1024)]);
         let excerpt = secret::scrub(&readable);
@@ -178,6 +181,13 @@ mod tests {
         for nonsense in ["0", "-5", "315360000", "soon", "Wed, 31 Dec 1969 23:00:00 GMT", ""] {
             assert_eq!(wait(nonsense), None, "{nonsense:?}");
         }
+    }
+
+    #[test]
+    fn a_request_id_that_could_be_an_echo_of_a_token_is_not_kept() {
+        let id = |raw: &'static str| reply(&[("x-request-id", raw)], "").provider(None).request_id;
+        assert_eq!(id("0f8fad5b-d9cb-469f-a165-70867728950e").as_deref(), Some("0f8fad5b-d9cb-469f-a165-70867728950e"));
+        assert_eq!(id("access_8JxKQ2vYb0mC4rTn6WlZpE1sHdUfGaXo7tBi3yNkVqM"), None);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! What hosts do with posts and accounts afterwards: cancel, move, edit, try again, decide, delete, disconnect.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -12,10 +14,13 @@ use crate::{
     phase::{Event, Phase, RemotePost},
     platform::Deleted,
     store::{Delivery, Edit, ErrorPatch, Held, LeaseAfter, LogEntry, PhaseWrite, WallTime},
+    time::signed,
 };
 
 /// How often a change is tried again when somebody else changed the delivery in between.
 const TRIES: usize = 8;
+/// Tokens younger than this are not refreshed on demand: networks limit how often, and some punish it.
+const FRESH: Duration = Duration::from_secs(60);
 
 /// What a person saw on the network.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -319,7 +324,7 @@ impl Social {
         Ok(Disconnected { erased, revoked: revoked.is_ok() })
     }
 
-    /// Refreshes the tokens of a grant now, whatever their age.
+    /// Refreshes the tokens of a grant now, unless they are less than a minute old.
     ///
     /// # Errors
     /// `NotFound`; `Unsupported` where the grant cannot be refreshed; as the keeper otherwise.
@@ -331,6 +336,9 @@ impl Social {
                 .message("this grant cannot be refreshed")
                 .advice("This network does not let us prolong the connection. Please connect the account again before it ends.")
                 .effect_none());
+        }
+        if self.inner.cx.now().duration_since(found.connection.updated_at) < signed(FRESH) {
+            return Ok(());
         }
         let current = self.inner.keeper.tokens(connection, None).await?;
         self.inner.keeper.refused(connection, &current).await?;

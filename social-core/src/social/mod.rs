@@ -116,13 +116,11 @@ impl Social {
     }
 
     /// Begins to connect accounts of a network for a user.
-    #[must_use]
     pub fn connect(&self, user: &UserId, platform: &str) -> ConnectRequest<'_> {
         ConnectRequest::new(self, *user, platform)
     }
 
     /// Begins to schedule a post.
-    #[must_use]
     pub fn schedule(&self, user: &UserId, draft: crate::draft::Draft) -> ScheduledDraft<'_> {
         ScheduledDraft::new(self, *user, draft)
     }

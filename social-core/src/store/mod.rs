@@ -61,6 +61,7 @@ pub trait MediaStore: Debug + Send + Sync + 'static {
 #[async_trait]
 pub trait RateStore: Debug + Send + Sync + 'static {
     /// Adds what this worker used and learnt, and answers with the state of those buckets and of every bucket that changed since `since`.
+    /// A change at that very instant counts; each bucket comes once. [`BucketState::apply`] is the arithmetic. The time of a change never goes back, whatever the worker's clock says.
     ///
     /// # Errors
     /// `Storage`; the caller keeps its deltas and tries again.

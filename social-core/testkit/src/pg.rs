@@ -29,9 +29,16 @@ struct Cluster {
     programs: PathBuf,
     dir: PathBuf,
     account: Option<(u32, u32)>,
+    settings: &'static str,
     /// Waits for the end of its standard input, which is the end of this process at the latest, and stops the server then.
     watchdog: Child,
 }
+
+/// Nobody needs the data of tests after a loss of power.
+const FOR_TESTS: &str = "-c fsync=off -c full_page_writes=off -c max_connections=400 -c shared_buffers=64MB -c max_wal_size=256MB \
+     -c autovacuum_naptime=5s";
+/// As it is shipped.
+const AS_SHIPPED: &str = "";
 
 impl Server {
     /// The server of this process: the one that `TEST_DATABASE_URL` names, otherwise a private one that all tests of the process share.
@@ -60,13 +67,27 @@ impl Server {
     /// As [`shared`](Self::shared).
     #[must_use]
     pub fn start() -> Option<Self> {
+        Self::start_with(FOR_TESTS)
+    }
+
+    /// A private server with the settings that PostgreSQL is shipped with, so that a commit waits for the disk: for measuring. `None` as with
+    /// [`shared`](Self::shared).
+    ///
+    /// # Panics
+    /// As [`shared`](Self::shared).
+    #[must_use]
+    pub fn start_as_shipped() -> Option<Self> {
+        Self::start_with(AS_SHIPPED)
+    }
+
+    fn start_with(settings: &'static str) -> Option<Self> {
         let Some(programs) = programs() else {
             let required = std::env::var("REQUIRE_POSTGRES").is_ok_and(|value| value == "1");
             assert!(!required, "REQUIRE_POSTGRES=1, but initdb, postgres and pg_ctl are not installed");
             eprintln!("skipped: no PostgreSQL (install it or set TEST_DATABASE_URL)");
             return None;
         };
-        let cluster = Cluster::create(programs).expect("a private PostgreSQL cluster");
+        let cluster = Cluster::create(programs, settings).expect("a private PostgreSQL cluster");
         // The socket lies in a folder that is closed to others, which is all the authentication that is needed.
         let mut base = Url::parse("postgres://postgres@localhost/postgres").expect("an address");
         base.query_pairs_mut().append_pair("host", cluster.dir.to_str().expect("a temporary path is UTF-8"));
@@ -112,7 +133,7 @@ impl Server {
 }
 
 impl Cluster {
-    fn create(programs: PathBuf) -> io::Result<Self> {
+    fn create(programs: PathBuf, settings: &'static str) -> io::Result<Self> {
         // Short, since the path of a socket must be.
         let dir = std::env::temp_dir().join(format!("spg-{}", uuid::Uuid::now_v7().simple()));
         fs::create_dir(&dir)?;
@@ -126,7 +147,7 @@ impl Cluster {
         let script = "trap '' INT TERM HUP; cat; \"$1/pg_ctl\" -D \"$2/data\" stop -m immediate -w; rm -rf \"$2\"";
         watchdog.args(["-c", script, "sh"]).arg(&programs).arg(&dir);
         let watchdog = watchdog.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
-        let cluster = Self { programs, dir, account, watchdog };
+        let cluster = Self { programs, dir, account, settings, watchdog };
         let mut initdb = command(&cluster.programs.join("initdb"), account, &cluster.dir);
         initdb.args(["--no-sync", "-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C", "-D"]);
         done(initdb.arg(cluster.dir.join("data")).output()?)?;
@@ -135,12 +156,7 @@ impl Cluster {
     }
 
     fn start(&self) -> io::Result<()> {
-        // Nobody needs these data after a loss of power.
-        let options = format!(
-            "-k '{}' -c listen_addresses='' -c fsync=off -c full_page_writes=off -c max_connections=400 -c shared_buffers=64MB \
-             -c max_wal_size=256MB -c autovacuum_naptime=5s",
-            self.dir.display()
-        );
+        let options = format!("-k '{}' -c listen_addresses='' {}", self.dir.display(), self.settings);
         let log = self.dir.join("log");
         self.control(&["start", "-w", "-t", "120", "-o", &options, "-l", log.to_str().unwrap_or("/dev/null")])
     }
@@ -195,7 +211,8 @@ fn programs() -> Option<PathBuf> {
     found.sort();
     let installed = found.into_iter().rev().map(|(_, dir)| dir);
     // Names in the path may be links to where the programs find the rest of them.
-    let linked = std::env::split_paths(&path).filter_map(|dir| Some(fs::canonicalize(dir.join("pg_ctl")).ok()?.parent()?.to_owned()));
+    let linked = std::env::split_paths(&path)
+        .filter_map(|dir| Some(fs::canonicalize(dir.join("pg_ctl")).ok()?.parent()?.to_owned()));
     std::env::split_paths(&path).chain(linked).chain(installed).find(complete)
 }
 
@@ -209,5 +226,7 @@ fn unprivileged() -> io::Result<(u32, u32)> {
             (*name == wanted).then(|| Some((user.parse().ok()?, group.parse().ok()?))).flatten()
         })
     };
-    of("postgres").or_else(|| of("nobody")).ok_or_else(|| io::Error::other("no unprivileged account to run PostgreSQL as"))
+    of("postgres")
+        .or_else(|| of("nobody"))
+        .ok_or_else(|| io::Error::other("no unprivileged account to run PostgreSQL as"))
 }

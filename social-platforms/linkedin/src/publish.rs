@@ -140,7 +140,7 @@ impl Publish for LinkedIn {
         Err(Error::new(ErrorKind::Unsupported, "publish.settle").message("LinkedIn posts do not settle"))
     }
 
-    /// See [`crate::reconcile`] for the decisions.
+    /// Within 9 minutes the identical bytes again, which LinkedIn refuses if the first ones landed; later a read, where it is allowed.
     async fn reconcile(&self, cx: &PublishContext<'_>, ready: Checkpoint) -> Result<Reconciled, Error> {
         self.find_out(cx, ready).await
     }

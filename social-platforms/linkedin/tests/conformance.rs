@@ -36,6 +36,7 @@ const OTHERS: &[&str] = &[
 ];
 const LIFE: Duration = Duration::from_secs(60 * 24 * 3600);
 
+#[expect(clippy::expect_used, reason = "a test that cannot go on has to end")]
 fn adapter(base: Url, app: &str) -> Arc<dyn Platform> {
     let (id, secret) = (format!("sandbox-linkedin-{app}client"), format!("sandbox-linkedin-{app}secret"));
     Arc::new(LinkedIn::builder(id, secret).base_url(base).build().expect("a complete adapter"))

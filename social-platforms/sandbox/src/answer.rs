@@ -15,13 +15,22 @@ pub(crate) type Answer = Response<Body>;
 pub(crate) struct Input {
     pub(crate) parts: Arc<Parts>,
     pub(crate) body: Bytes,
-    /// `http://host:port` under which the client reached the sandbox.
-    pub(crate) base: Arc<str>,
+    /// Where the sandbox listens, for clients that do not name a host.
+    pub(crate) bound: Option<Arc<str>>,
 }
 
 impl Input {
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         header(&self.parts, name)
+    }
+
+    /// `http://host:port` under which the client reached the sandbox.
+    pub(crate) fn base(&self) -> String {
+        match (self.header("host"), &self.bound) {
+            (Some(host), _) => format!("http://{host}"),
+            (None, Some(bound)) => bound.to_string(),
+            (None, None) => "http://127.0.0.1".to_owned(),
+        }
     }
 
     /// The token of an `Authorization: Bearer` header.

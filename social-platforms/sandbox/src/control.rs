@@ -258,8 +258,8 @@ const BODY_LIMIT: usize = 64 * 1024 * 1024;
 pub(crate) async fn serve(world: &Arc<World>, request: Request<Body>) -> Answer {
     let (parts, body) = request.into_parts();
     let Ok(body) = Limited::new(body, BODY_LIMIT).collect().await else { return refuse(413, "the body is too large") };
-    let base = world.base(&parts);
-    let input = Input { parts: Arc::new(parts), body: body.to_bytes(), base };
+    let bound = world.bound.get().cloned();
+    let input = Input { parts: Arc::new(parts), body: body.to_bytes(), bound };
     let control = Control::new(Arc::clone(world));
     let path = input.parts.uri.path().to_owned();
     let pieces: Vec<&str> = path.split('/').skip(2).filter(|piece| !piece.is_empty()).collect();
@@ -291,6 +291,9 @@ pub(crate) async fn serve(world: &Arc<World>, request: Request<Body>) -> Answer 
         ("POST", ["personas"]) => add_persona(world, &input),
         ("POST", ["grants"]) => grant(&control, &input),
         ("POST", ["revoke"]) => revoke(&control, &input),
+        ("GET", ["tokens"]) => {
+            answer::json(200, &json!({ "issued": world.tokens.issued(), "refresh_reuses": control.refresh_reuses() }))
+        }
         ("GET", ["secrets"]) => secrets(&control, &input),
         ("GET", ["media", id]) => media(world, &input, id),
         _ => refuse(404, "there is no such control; see the README of social-sandbox"),

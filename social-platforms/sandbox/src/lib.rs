@@ -14,6 +14,11 @@
 //!
 //! The README lists personas, apps, operations, and what is simulated and what is not.
 
+#![expect(
+    clippy::result_large_err,
+    reason = "a refusal is a complete answer; it is passed up a few frames and sent, mostly next to an equally large Ok"
+)]
+
 mod answer;
 mod clock;
 mod consent;
@@ -122,7 +127,6 @@ impl Sandbox {
 
     /// Everything as a router, for a server of the caller. A `reset` fault then shows as a broken answer, because only our own server can
     /// drop a connection.
-    #[must_use]
     pub fn router(&self) -> axum::Router {
         let world = self.world();
         axum::Router::new().fallback(move |request: axum::extract::Request| {
@@ -199,5 +203,34 @@ impl RunningSandbox {
 impl Drop for RunningSandbox {
     fn drop(&mut self) {
         self.stop.cancel();
+    }
+}
+
+/// The README's code, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_readme_names_every_operation_setting_app_and_persona() {
+        let readme = include_str!("../README.md");
+        let control = Sandbox::new().control();
+        for platform in Platform::ALL {
+            let personas = control.personas(platform).into_iter().map(|persona| persona.name);
+            let apps = platform.apps().iter().map(|app| app.client_id.to_owned());
+            let operations = control::operations(platform).iter().map(|operation| (*operation).to_owned());
+            for name in personas.chain(apps).chain(operations) {
+                assert!(readme.contains(&format!("`{name}`")), "{name}");
+            }
+        }
+        let settings = serde_json::to_value(Settings::default()).unwrap();
+        for name in settings.as_object().unwrap().keys() {
+            let both = name.replace("_member_", "_{member,app}_").replace("_app_", "_{member,app}_");
+            assert!([name, &both].into_iter().any(|name| readme.contains(&format!("`{name}`"))), "{name}");
+        }
     }
 }

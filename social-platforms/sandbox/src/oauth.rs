@@ -385,6 +385,11 @@ impl TokenBook {
         Some(record.clone())
     }
 
+    /// How many codes and tokens were given out.
+    pub(crate) fn issued(&self) -> usize {
+        lock(&self.inner).secrets.len()
+    }
+
     /// How often an already rotated refresh token was presented.
     pub(crate) fn reuses(&self) -> u64 {
         self.reuses.load(Ordering::SeqCst)

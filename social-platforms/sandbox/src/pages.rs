@@ -8,7 +8,7 @@ use crate::rng::hash;
 use crate::world::{Persona, World};
 use bytes::Bytes;
 use serde_json::Value;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
 
 const STYLE: &str = "
@@ -159,11 +159,11 @@ pub(crate) fn timeline(world: &World, query: Option<&str>) -> Answer {
     for platform in Platform::ALL.into_iter().filter(|platform| only.is_none_or(|only| only == *platform)) {
         let newest = world.ledger.newest(10 * SHOWN, |entry| entry.platform == platform.as_str());
         let answers = answers(&newest);
+        let known: HashSet<&str> = newest.iter().map(|entry| &*entry.id).collect();
         let mut shown = 0;
         let _ = write!(body, "<section><h2>{}</h2>", platform.title());
         for entry in &newest {
-            let parent_shown =
-                entry.in_reply_to.as_ref().is_some_and(|parent| newest.iter().any(|other| other.id == *parent));
+            let parent_shown = entry.in_reply_to.as_deref().is_some_and(|parent| known.contains(parent));
             if !parent_shown && shown < SHOWN {
                 shown += 1;
                 card(&mut body, entry, &answers, 0);
@@ -264,8 +264,7 @@ fn card(out: &mut String, entry: &LedgerEntry, answers: &HashMap<&str, Vec<&Ledg
 
 fn with_links(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
-    for (index, piece) in text.split_inclusive(char::is_whitespace).enumerate() {
-        debug_assert!(index == 0 || !piece.is_empty(), "pieces are never empty");
+    for piece in text.split_inclusive(char::is_whitespace) {
         let word = piece.trim_end();
         if is_web(word) {
             let link = escape(word);

@@ -42,9 +42,13 @@ pub struct RequestCount {
     pub succeeded: u64,
 }
 
+/// Owned copies in few pieces: the header values of a request are slices of its connection's read buffer, which must not live on here.
 #[derive(Debug)]
 struct Record {
-    parts: Arc<http::request::Parts>,
+    method: http::Method,
+    path: Box<str>,
+    /// `name\0value\0` for each header.
+    headers: Box<str>,
     platform: &'static str,
     operation: &'static str,
     status: Option<u16>,
@@ -101,16 +105,11 @@ impl RequestLog {
 
 impl Record {
     fn entry(&self) -> RequestEntry {
-        let headers = self.parts.headers.iter().map(|(name, value)| {
-            let shown = match name.as_str() {
-                "authorization" | "proxy-authorization" | "cookie" => "[redacted]".to_owned(),
-                _ => String::from_utf8_lossy(value.as_bytes()).into_owned(),
-            };
-            (name.as_str().to_owned(), shown)
-        });
+        let mut pieces = self.headers.split('\0');
+        let headers = std::iter::from_fn(|| Some((pieces.next()?.to_owned(), pieces.next()?.to_owned())));
         RequestEntry {
-            method: self.parts.method.to_string(),
-            path: redacted_path(&self.parts.uri),
+            method: self.method.to_string(),
+            path: self.path.to_string(),
             platform: Cow::Borrowed(self.platform),
             operation: Cow::Borrowed(self.operation),
             status: self.status,
@@ -119,6 +118,21 @@ impl Record {
             headers: headers.collect(),
         }
     }
+}
+
+fn redacted_headers(headers: &http::HeaderMap) -> String {
+    let mut out = String::with_capacity(256);
+    for (name, value) in headers {
+        let shown = match name.as_str() {
+            "authorization" | "proxy-authorization" | "cookie" => Cow::Borrowed("[redacted]"),
+            _ => String::from_utf8_lossy(value.as_bytes()),
+        };
+        for piece in [name.as_str(), &*shown] {
+            out.push_str(piece);
+            out.push('\0');
+        }
+    }
+    out
 }
 
 fn redacted_path(uri: &http::Uri) -> String {
@@ -149,7 +163,9 @@ pub(crate) struct LogLine {
 impl Drop for LogLine {
     fn drop(&mut self) {
         let record = Record {
-            parts: Arc::clone(&self.parts),
+            method: self.parts.method.clone(),
+            path: redacted_path(&self.parts.uri).into_boxed_str(),
+            headers: redacted_headers(&self.parts.headers).into_boxed_str(),
             platform: self.platform,
             operation: self.operation,
             status: self.status,

@@ -204,10 +204,10 @@ async fn network(world: &Arc<World>, platform: Platform, request: Request<Body>)
 }
 
 async fn serve(world: &Arc<World>, platform: Platform, route: Route, parts: Arc<Parts>, payload: Payload) -> Answer {
-    let base = world.base(&parts);
+    let bound = world.bound.get().cloned();
     match (route, payload) {
-        (Route::X(route), Payload::Bytes(body)) => x::serve(world, route, Input { parts, body, base }).await,
-        (Route::LinkedIn(route), Payload::Bytes(body)) => linkedin::serve(world, route, &Input { parts, body, base }),
+        (Route::X(route), Payload::Bytes(body)) => x::serve(world, route, Input { parts, body, bound }).await,
+        (Route::LinkedIn(route), Payload::Bytes(body)) => linkedin::serve(world, route, &Input { parts, body, bound }),
         (Route::LinkedIn(route), Payload::Stream(body)) => linkedin::receive(world, route, &parts, body).await,
         (Route::Unknown, _) => match platform {
             Platform::X => answer::empty(404),

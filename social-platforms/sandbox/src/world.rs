@@ -76,13 +76,6 @@ impl World {
         *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
     }
 
-    pub(crate) fn base(&self, parts: &http::request::Parts) -> Arc<str> {
-        match crate::answer::header(parts, "host") {
-            Some(host) => Arc::from(format!("http://{host}")),
-            None => self.bound.get().map_or_else(|| Arc::from("http://127.0.0.1"), Arc::clone),
-        }
-    }
-
     pub(crate) fn reset(&self) {
         self.faults.disarm(None);
         self.set_settings(self.initial.clone());

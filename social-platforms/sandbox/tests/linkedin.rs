@@ -1,5 +1,7 @@
 //! LinkedIn, seen by an ordinary third-party client.
 
+#![expect(clippy::unwrap_used, reason = "the helpers belong to tests")]
+
 mod support;
 
 use oauth2::{AuthorizationCode, CsrfToken, RefreshToken, Scope, TokenResponse};

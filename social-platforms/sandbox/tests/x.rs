@@ -1,5 +1,7 @@
 //! X, seen by an ordinary third-party client.
 
+#![expect(clippy::unwrap_used, reason = "the helpers belong to tests")]
+
 mod support;
 
 use oauth2::{AuthorizationCode, CsrfToken, PkceCodeChallenge, PkceCodeVerifier, RefreshToken, Scope, TokenResponse};
@@ -626,6 +628,9 @@ async fn an_edit_is_a_new_id_for_premium_authors() {
     let (status, second) = world.post_x(&grace, &edit("fixed", &first)).await;
     assert_eq!(status, 201);
     assert_eq!(second["data"]["edit_history_tweet_ids"], json!([first, id(&second)]));
+    let (_, me) = world.get_x(&grace, "/2/users/me").await;
+    let (_, timeline) = world.get_x(&grace, &format!("/2/users/{}/tweets", id(&me))).await;
+    assert_eq!(timeline["meta"]["result_count"], 1, "only the newest version");
     world.advance(Duration::from_secs(3_601));
     assert_eq!(world.post_x(&grace, &edit("too late", &id(&second))).await.0, 400);
 }

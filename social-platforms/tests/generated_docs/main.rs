@@ -1,6 +1,7 @@
 //! The tables in README.md and docs/ that follow from the code. `cargo xtask docs` writes them; without it these tests say which are stale.
 
 mod errors;
+mod networks;
 mod phases;
 
 use std::{
@@ -53,4 +54,12 @@ fn generated_tables_are_current() {
     hold("docs/state-machine.md", "phases", &phases::phases());
     hold("docs/state-machine.md", "transitions", &phases::transitions());
     hold("docs/errors.md", "kinds", &errors::kinds());
+    hold("README.md", "networks", &networks::overview());
+    for network in networks::networks() {
+        let page = format!("docs/networks/{}.md", network.id);
+        hold(&page, "facts", &networks::facts(&network));
+        hold(&page, "scopes", &networks::scopes(&network));
+        hold(&page, "media", &networks::media(&network));
+        hold(&page, "limits", &networks::limits(&network));
+    }
 }

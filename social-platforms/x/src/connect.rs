@@ -35,10 +35,7 @@ impl Connect for X {
         // Whether ending one token ends the other is not documented, so each is ended. The longer-lived goes first.
         let tokens = current.refresh.iter().map(|token| token.expose()).chain([current.access.expose()]);
         for token in tokens {
-            match self.oauth.revoke(cx, token).await {
-                Err(error) if error.kind() == ErrorKind::Reconnect => {} // it had ended before
-                other => other?,
-            }
+            self.oauth.revoke(cx, token).await?;
         }
         Ok(())
     }

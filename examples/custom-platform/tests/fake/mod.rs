@@ -28,8 +28,8 @@ const LIST_DELAY: Duration = Duration::from_secs(10);
 
 /// A running Chirp; it ends with the value.
 #[derive(Debug)]
-pub struct FakeChirp {
-    pub base: url::Url,
+pub(crate) struct FakeChirp {
+    pub(crate) base: url::Url,
     shared: Arc<Shared>,
     server: tokio::task::JoinHandle<()>,
 }
@@ -41,7 +41,7 @@ struct Shared {
 
 /// What a visible chirp is.
 #[derive(Debug, Clone)]
-pub struct Posted {
+pub(crate) struct Posted {
     pub id: String,
     pub text: String,
     pub images: usize,
@@ -52,7 +52,7 @@ pub struct Posted {
 
 /// What the next matching calls get instead of their answer.
 #[derive(Debug, Clone)]
-pub struct Fault {
+pub(crate) struct Fault {
     /// Only calls that make something visible.
     pub visible_only: bool,
     /// Whether the call has its effect all the same.
@@ -63,7 +63,7 @@ pub struct Fault {
 }
 
 #[derive(Debug, Clone)]
-pub enum Instead {
+pub(crate) enum Instead {
     /// The line breaks.
     Cut,
     /// The status alone.
@@ -100,7 +100,7 @@ type Answer = (StatusCode, Value);
 
 impl FakeChirp {
     /// Listens on a free port of this machine; its clock stands at `now` until it is moved.
-    pub async fn start(now: Timestamp) -> Self {
+    pub(crate) async fn start(now: Timestamp) -> Self {
         let state = Chirps {
             now,
             count: 0,
@@ -120,28 +120,28 @@ impl FakeChirp {
         Self { base, shared, server }
     }
 
-    pub fn visible(&self) -> Vec<Posted> {
+    pub(crate) fn visible(&self) -> Vec<Posted> {
         self.shared.lock().posted.clone()
     }
 
-    pub fn arm(&self, fault: Fault) {
+    pub(crate) fn arm(&self, fault: Fault) {
         self.shared.lock().faults.push(fault);
     }
 
-    pub fn advance(&self, by: Duration) {
+    pub(crate) fn advance(&self, by: Duration) {
         let mut state = self.shared.lock();
         state.now += by;
     }
 
-    pub fn issued_secrets(&self) -> Vec<String> {
+    pub(crate) fn issued_secrets(&self) -> Vec<String> {
         self.shared.lock().issued.clone()
     }
 
-    pub fn expire_tokens(&self) {
+    pub(crate) fn expire_tokens(&self) {
         self.shared.lock().access.clear();
     }
 
-    pub fn end_grants(&self) {
+    pub(crate) fn end_grants(&self) {
         let mut state = self.shared.lock();
         state.access.clear();
         state.grants.clear();
@@ -282,8 +282,10 @@ impl Chirps {
             }
             ("POST", Some(what)) => {
                 let form = pairs(body);
-                let credentials = base64::engine::general_purpose::STANDARD.encode(format!("{}:{}", CLIENT.0, CLIENT.1));
-                let basic = headers.get(header::AUTHORIZATION).is_some_and(|value| value == &format!("Basic {credentials}"));
+                let credentials =
+                    base64::engine::general_purpose::STANDARD.encode(format!("{}:{}", CLIENT.0, CLIENT.1));
+                let basic =
+                    headers.get(header::AUTHORIZATION).is_some_and(|value| value == &format!("Basic {credentials}"));
                 let (status, body) = match (basic, what) {
                     (false, _) => (StatusCode::UNAUTHORIZED, json!({ "error": "invalid_client" })),
                     (_, "token") => self.token(&form),

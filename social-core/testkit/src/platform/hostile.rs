@@ -119,7 +119,13 @@ pub async fn no_secret_is_printed_or_stored<H: Harness>() {
     let captured = Captured::default();
     let subscriber =
         tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(captured.clone()).finish();
+    // While there is one dispatcher only, `tracing` asks the thread that comes first whether an event is wanted at all, and remembers the
+    // answer for all threads. The other tests want none.
+    let _second = tracing::Dispatch::new(tracing_subscriber::registry());
     let _guard = tracing::subscriber::set_default(subscriber);
+    // With one subscriber alive, a place in the code that another test's thread reaches first is switched off for all threads; with two, each
+    // is asked.
+    let _second = tracing::Dispatch::new(tracing_subscriber::registry());
     let mut world = World::<H>::start().await;
     let mut printed = String::new();
     for shape in world.net.shapes() {

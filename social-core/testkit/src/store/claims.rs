@@ -60,7 +60,7 @@ pub async fn sixteen_workers_claim_each_delivery_exactly_once(sut: StoreUnderTes
         }
     };
     at_once((0..16).map(work)).await;
-    let times = times.lock().unwrap();
+    let times = std::mem::take(&mut *times.lock().unwrap());
     let twice: Vec<_> = times.iter().filter(|(_, times)| **times != 1).collect();
     assert!(twice.is_empty(), "claimed more than once: {twice:?}");
     assert_eq!(times.len(), ROWS, "deliveries that nobody got");

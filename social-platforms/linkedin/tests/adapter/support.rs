@@ -74,7 +74,7 @@ impl Net {
 
     /// What was asked, as `METHOD path?query`, in order.
     pub(crate) async fn asked(&self) -> Vec<String> {
-        self.requests().await.iter().map(|request| line(request)).collect()
+        self.requests().await.iter().map(line).collect()
     }
 
     pub(crate) async fn requests(&self) -> Vec<Request> {

@@ -157,7 +157,7 @@ pub(super) fn initialize(
     }
     let key = state.rng.letters(40);
     let urn = format!("urn:li:{}:{}{}", kind.as_str(), kind.urn_prefix(), state.rng.letters(16));
-    let place = format!("{}/linkedin/dms-uploads/sp/{}/{key}", input.base, kind.as_str());
+    let place = format!("{}/linkedin/dms-uploads/sp/{}/{key}", input.base(), kind.as_str());
     let parts = size.div_ceil(PART);
     let url_expires_at = now + if kind == Kind::Video { 30 * DAY } else { DAY };
     let asset = Asset {
@@ -397,7 +397,7 @@ pub(super) fn status(
         view["processingFailureReason"] = json!(asset.failure);
     }
     if let (Status::Available, Some(blob)) = (status, &asset.blob) {
-        view["downloadUrl"] = json!(format!("{}{}", input.base, blob.url()));
+        view["downloadUrl"] = json!(format!("{}{}", input.base(), blob.url()));
         view["downloadUrlExpiresAt"] = json!((now + DAY) / 1_000);
         if kind == Kind::Video {
             view["duration"] = json!(blob.facts.duration_ms.unwrap_or_default());

@@ -22,7 +22,7 @@ use assets::Asset;
 use axum::body::Body;
 use http::request::Parts;
 use limits::Throttle;
-use people::{Member, Organization, Role};
+use people::{Assignment, Member, Organization};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -319,8 +319,7 @@ fn percent_decoded(piece: &str) -> String {
 pub(crate) struct State {
     pub(crate) members: Vec<Member>,
     organizations: Vec<Organization>,
-    /// Who may do what for which organization (index).
-    roles: Vec<(usize, usize, Role)>,
+    roles: Vec<Assignment>,
     /// Scopes of the last consent of a member for an app: (app, member).
     consents: HashMap<(usize, usize), ScopeSet>,
     assets: HashMap<String, Asset>,

@@ -45,7 +45,10 @@ impl Role {
     }
 }
 
-pub(super) fn initial() -> (Vec<Member>, Vec<Organization>, Vec<(usize, usize, Role)>) {
+/// Member, organization (both as index) and what the one may do for the other.
+pub(super) type Assignment = (usize, usize, Role);
+
+pub(super) fn initial() -> (Vec<Member>, Vec<Organization>, Vec<Assignment>) {
     let member =
         |name: &str, display: &str, note| Member { name: Arc::from(name), display_name: display.to_owned(), note };
     let members = vec![
@@ -192,7 +195,7 @@ pub(super) fn userinfo(world: &World, input: &Input, caller: &Caller) -> Result<
         view["name"] = json!(member.display_name);
         view["given_name"] = json!(given);
         view["family_name"] = json!(family);
-        view["picture"] = json!(format!("{}/linkedin/avatars/{}.svg", input.base, member.name));
+        view["picture"] = json!(format!("{}/linkedin/avatars/{}.svg", input.base(), member.name));
         view["locale"] = json!("en-US");
     }
     if caller.has("email") {

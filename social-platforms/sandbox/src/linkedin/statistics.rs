@@ -128,7 +128,8 @@ pub(super) fn member(world: &World, input: &Input, caller: &Caller) -> Result<An
     }
     let query = input.query();
     let kind = query.get("queryType").unwrap_or_default();
-    if !BASIC.contains(&kind) && !(caller.version >= 202_604 && FROM_202604.contains(&kind)) {
+    let known = BASIC.contains(&kind) || (caller.version >= 202_604 && FROM_202604.contains(&kind));
+    if !known {
         return Err(errors::parameter("queryType"));
     }
     let state = lock(&world.linkedin);

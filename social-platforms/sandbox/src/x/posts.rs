@@ -28,6 +28,8 @@ pub(super) struct Post {
     pub(super) earlier: Vec<u64>,
     pub(super) reply_settings: Option<&'static str>,
     pub(super) deleted: bool,
+    /// A newer version took its place; it is found by its id only.
+    pub(super) superseded: bool,
     pub(super) ledger: usize,
 }
 
@@ -357,9 +359,10 @@ fn try_create(world: &World, input: &Input, user: usize, now: i64) -> Result<Ans
     };
     let conversation = parent.and_then(|id| state.posts.get(&id)).map_or(id, |parent| parent.conversation);
     let mut earlier = Vec::new();
-    if let Some(old) = replaces.and_then(|old| state.posts.get(&old).map(|post| (old, post))) {
-        earlier.clone_from(&old.1.earlier);
-        earlier.push(old.0);
+    if let Some((id, old)) = replaces.and_then(|id| state.posts.get_mut(&id).map(|old| (id, old))) {
+        old.superseded = true;
+        earlier.clone_from(&old.earlier);
+        earlier.push(id);
     }
     let post = Post {
         user,
@@ -374,6 +377,7 @@ fn try_create(world: &World, input: &Input, user: usize, now: i64) -> Result<Ans
         poll: body.poll,
         earlier,
         deleted: false,
+        superseded: false,
         ledger: world.ledger.append(entry),
     };
     let rendered = read::render(state, id, &post, settings.x_html_escape);
@@ -432,7 +436,7 @@ impl State {
         let post = &self.posts[&number];
         if post.user != user {
             Err(errors::forbidden("You are not authorized to edit this Tweet."))
-        } else if post.earlier.len() >= 5 || now > post.created_at + 3_600 * SECOND {
+        } else if post.superseded || post.earlier.len() >= 5 || now > post.created_at + 3_600 * SECOND {
             Err(invalid("the time or the number of edits is used up"))
         } else if post.poll.is_some() || body.poll.is_some() {
             Err(invalid("polls are final"))
@@ -503,6 +507,7 @@ pub(super) fn repost(world: &World, input: &Input, id: &str, user: usize, now: i
         earlier: Vec::new(),
         reply_settings: None,
         deleted: false,
+        superseded: false,
         ledger,
     };
     state.posts.insert(number, post);

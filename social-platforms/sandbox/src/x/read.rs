@@ -135,7 +135,7 @@ struct View<'a> {
     expansions: Vec<&'a str>,
     user_fields: Vec<&'a str>,
     media_fields: Vec<&'a str>,
-    base: &'a str,
+    base: String,
     asking: usize,
     now: i64,
     escape: bool,
@@ -147,7 +147,7 @@ struct View<'a> {
 }
 
 impl<'a> View<'a> {
-    fn new(world: &World, state: &'a State, query: &'a Pairs, base: &'a str, asking: usize, now: i64) -> Self {
+    fn new(world: &World, state: &'a State, query: &'a Pairs, base: String, asking: usize, now: i64) -> Self {
         let dialect = Dialect::of(world, query);
         Self {
             state,
@@ -335,7 +335,7 @@ impl<'a> View<'a> {
             let shown = self.users.iter().filter_map(|index| {
                 let user = self.state.users.get(*index)?;
                 let posts = self.state.timelines[*index].len();
-                Some(user.view(&self.user_fields, self.base, posts, self.dialect.is_current()))
+                Some(user.view(&self.user_fields, &self.base, posts, self.dialect.is_current()))
             });
             includes.insert("users".to_owned(), Value::Array(shown.collect()));
         }
@@ -345,7 +345,7 @@ impl<'a> View<'a> {
             let shown: Vec<Value> = self
                 .media
                 .iter()
-                .filter_map(|id| Some(self.state.media.get(id)?.view(*id, &self.media_fields, self.base)))
+                .filter_map(|id| Some(self.state.media.get(id)?.view(*id, &self.media_fields, &self.base)))
                 .collect();
             includes.insert("media".to_owned(), json!(shown));
         }
@@ -443,7 +443,7 @@ pub(super) fn one(world: &World, input: &Input, id: &str, asking: usize, now: i6
     }
     let query = input.query();
     let state = lock(&world.x);
-    let mut view = View::new(world, &state, &query, &input.base, asking, now);
+    let mut view = View::new(world, &state, &query, input.base(), asking, now);
     let data = view.find(id, "id").map(|number| view.post(number, "id"));
     view.answer(data, None, "id")
 }
@@ -457,7 +457,7 @@ pub(super) fn many(world: &World, input: &Input, asking: usize, now: i64) -> Ans
         return errors::invalid("ids", query.get("ids").unwrap_or_default(), &message);
     }
     let state = lock(&world.x);
-    let mut view = View::new(world, &state, &query, &input.base, asking, now);
+    let mut view = View::new(world, &state, &query, input.base(), asking, now);
     let mut data = Vec::new();
     for id in ids {
         if let Some(number) = view.find(id, "ids") {
@@ -504,7 +504,7 @@ fn try_timeline(world: &World, input: &Input, id: &str, asking: usize, now: i64)
     let delay = i64::try_from(world.settings().visibility_delay_ms).unwrap_or(i64::MAX / 1_000) * 1_000;
 
     let state = lock(&world.x);
-    let mut view = View::new(world, &state, &query, &input.base, asking, now);
+    let mut view = View::new(world, &state, &query, input.base(), asking, now);
     let Some(&user) = id.parse().ok().and_then(|number: u64| state.by_id.get(&number)) else {
         view.errors.push(errors::missing("user", "id", id));
         return Ok(view.answer(None, None, "id"));
@@ -521,6 +521,7 @@ fn try_timeline(world: &World, input: &Input, id: &str, asking: usize, now: i64)
             break;
         }
         let shown = !post.deleted
+            && !post.superseded
             && post.created_at + delay <= now
             && end.is_none_or(|end| post.created_at < end)
             && (since + 1..until.min(before)).contains(number)
@@ -592,7 +593,7 @@ pub(super) fn analytics(world: &World, input: &Input, asking: usize, now: i64) -
     }
     let fields = query.list("analytics.fields");
     let state = lock(&world.x);
-    let mut view = View::new(world, &state, &query, &input.base, asking, now);
+    let mut view = View::new(world, &state, &query, input.base(), asking, now);
     let mut data = Vec::new();
     for id in ids {
         let Some(number) = view.find(id, "ids") else { continue };

@@ -130,7 +130,9 @@ fn links(text: &str) -> Vec<Range<usize>> {
 
 /// Length in bytes of the link that starts here.
 fn link_at(rest: &str, before: Option<char>) -> Option<usize> {
-    if before.is_some_and(|character| character.is_ascii_alphanumeric() || "@＠$#＃".contains(character)) {
+    let joins =
+        |character: char| character.is_ascii_alphanumeric() || is_latin(character) || "@＠$#＃".contains(character);
+    if before.is_some_and(joins) {
         return None;
     }
     let scheme = ["https://", "http://"]
@@ -143,8 +145,13 @@ fn link_at(rest: &str, before: Option<char>) -> Option<usize> {
     let host = host_length(&rest[scheme..], scheme > 0)?;
     let mut end = scheme + host;
     let after = &rest[end..];
-    if scheme == 0 && after.starts_with('@') {
+    if scheme == 0 && after.starts_with(['@', '+']) {
         return None;
+    }
+    if let Some(slug) = after.strip_prefix('/').filter(|_| rest[scheme..end].eq_ignore_ascii_case("t.co")) {
+        // X's own short links end with their slug.
+        let length = slug.bytes().take_while(u8::is_ascii_alphanumeric).count();
+        return (length <= 40).then_some(end + if length > 0 { 1 + length } else { 0 });
     }
     if let Some(port) = after.strip_prefix(':') {
         let digits = port.bytes().take_while(u8::is_ascii_digit).count();
@@ -161,18 +168,23 @@ fn link_at(rest: &str, before: Option<char>) -> Option<usize> {
 
 fn host_length(text: &str, with_scheme: bool) -> Option<usize> {
     let allowed = |character: char| {
-        character.is_ascii_alphanumeric() || "-_.".contains(character) || (with_scheme && character.is_alphanumeric())
+        character.is_ascii_alphanumeric()
+            || "-_.".contains(character)
+            || is_latin(character)
+            || (with_scheme && character.is_alphanumeric())
     };
     let run = text.find(|character| !allowed(character)).unwrap_or(text.len());
     let mut best = None;
     let mut from = 0;
+    // The label before the current one; an underscore is allowed further to the left only.
+    let mut domain = "";
     for (count, label) in text[..run].split('.').enumerate() {
-        if label.is_empty() || label.len() > 63 || label.starts_with('-') {
+        if label.is_empty() || ascii_length(label) > 63 || label.starts_with(['-', '_']) {
             break;
         }
         // Letters of another script may follow a domain without a space.
         let ascii = label.bytes().take_while(u8::is_ascii_alphanumeric).count();
-        if count > 0 {
+        if count > 0 && !domain.contains('_') {
             if is_tld(label) {
                 best = Some(from + label.len());
             } else if ascii < label.len()
@@ -185,9 +197,19 @@ fn host_length(text: &str, with_scheme: bool) -> Option<usize> {
         if label.ends_with(['-', '_']) {
             break;
         }
+        domain = label;
         from += label.len() + 1;
     }
     best
+}
+
+/// Length of a domain label in its ASCII form.
+fn ascii_length(label: &str) -> usize {
+    if label.is_ascii() {
+        return label.len();
+    }
+    let host = url::Url::parse(&format!("http://{label}.com/")).ok();
+    host.as_ref().and_then(url::Url::host_str).map_or(usize::MAX, |host| host.len().saturating_sub(".com".len()))
 }
 
 /// Length of a path or query, without punctuation that belongs to the sentence.
@@ -196,7 +218,7 @@ fn tail_length(text: &str, query: bool) -> usize {
         character.is_ascii_alphanumeric()
             || "!*';:=+,.$/%#[]-_~@|&".contains(character)
             || (query && "?()".contains(character))
-            || (!query && matches!(u32::from(character), 0xC0..=0x24F | 0x400..=0x4FF))
+            || (!query && (is_latin(character) || matches!(u32::from(character), 0x400..=0x4FF | 0x2013)))
     };
     let mut open = 0_usize;
     let mut end = 0;
@@ -225,6 +247,11 @@ fn tail_length(text: &str, query: bool) -> usize {
     }
     debug_assert!(last_good <= end, "a link cannot end behind its text");
     last_good
+}
+
+/// Latin letters with marks.
+fn is_latin(character: char) -> bool {
+    matches!(u32::from(character), 0xC0..=0x24F) && character.is_alphabetic()
 }
 
 fn is_tld(label: &str) -> bool {
@@ -260,8 +287,10 @@ site ski social software solar solutions space store stream studio style supply 
 tennis theater tips tires today tools top tours town toys trade training tube university vacations ventures vet video villas vin \
 vip vision vodka vote voyage watch webcam website wedding wiki win wine work works world wtf xyz yoga zone";
 
-const OTHER_SCRIPTS: &str = "한국 香港 台湾 台灣 中国 中國 新加坡 рф срб укр мкд бел қаз მ გე ελ հայ ישראל भारत ไทย مصر قطر السعودية امارات \
-الاردن المغرب ایران みんな 网址 公司 网络 中文网 公益 在线 дети онлайн сайт орг ком コム 닷컴 닷넷 संगठन कॉम";
+const OTHER_SCRIPTS: &str = "ελ ευ бг бел ею мкд мон рф срб укр қаз հայ الاردن البحرين الجزائر السعودية المغرب امارات ایران بارت \
+بھارت تونس سودان سورية عراق عمان فلسطين قطر مصر مليسيا موريتانيا پاکستان ڀارت भारत भारतम् भारोत \
+বাংলা ভারত ভাৰত ਭਾਰਤ ભારત ଭାରତ இந்தியா இலங்கை சிங்கப்பூர் భారత్ ಭಾರತ ഭാരതം ලංකා ไทย ລາວ გე 中国 中國 台湾 \
+台灣 新加坡 澳門 香港 한국 дети ком онлайн орг сайт कॉम संगठन みんな コム 中文网 公司 公益 在线 网址 网络 닷넷 닷컴";
 
 #[cfg(test)]
 mod tests {
@@ -294,6 +323,11 @@ mod tests {
             ("https://example.com/?q=1, and more", 33),
             ("https://EXAMPLE.com:8080/p?a=b#c", 23),
             ("\u{202A}a\u{202C}", 5),
+            ("http://t.co/abc's", 25),
+            ("http://under_score.com", 22),
+            ("ELPAÍS.com", 23),
+            ("http://foobar.پاکستان/", 23),
+            (&format!("http://{}.com", "あ".repeat(70)), 151),
         ];
         for (text, expected) in cases {
             assert_eq!(weighted(text), expected, "{text}");

@@ -111,7 +111,7 @@ fn shown(world: &World, input: &Input, query: &Pairs, index: usize) -> Answer {
     let state = lock(&world.x);
     let Some(user) = state.users.get(index) else { return errors::unauthorized() };
     let current = super::read::Dialect::of(world, query).is_current();
-    let view = user.view(&query.list("user.fields"), &input.base, state.timelines[index].len(), current);
+    let view = user.view(&query.list("user.fields"), &input.base(), state.timelines[index].len(), current);
     answer::json(200, &json!({ "data": view }))
 }
 

@@ -1,5 +1,10 @@
 //! An ordinary client of the networks: reqwest and the oauth2 crate, nothing of this project.
-#![allow(dead_code, reason = "each test program uses its own part")]
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a part of tests; each program uses its own share"
+)]
 
 use oauth2::basic::BasicClient;
 use oauth2::{AuthType, AuthUrl, ClientId, ClientSecret, RedirectUrl, TokenUrl};

@@ -1,0 +1,116 @@
+//! The outermost layer: names each request, logs and counts it, and sees to it that every refusal has the same form.
+
+use std::time::{Duration, Instant};
+
+use axum::{
+    extract::{MatchedPath, Request, State as Extract},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use social_core::crypto;
+
+use crate::{
+    problem::{self, PROBLEM_JSON, Problem, Refused},
+    state::State,
+};
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The time that a request may take, uploads and endless answers excepted.
+const DEADLINE: Duration = Duration::from_secs(90);
+
+/// Names, logs and counts a request. Addresses stay out of the log: they may hold one-time secrets.
+pub(crate) async fn layer(Extract(state): Extract<State>, request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let id = request_id(&request);
+    let method = request.method().clone();
+    let route = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str).to_owned();
+    let mut response = carried_out(&state, request, next).await;
+    let cause = settle(&mut response, &id);
+    if let Ok(value) = HeaderValue::from_str(&id) {
+        response.headers_mut().insert(REQUEST_ID, value);
+    }
+    let status = response.status().as_u16();
+    let elapsed = started.elapsed();
+    note(&id, &method, &route, status, elapsed, cause.as_deref());
+    response
+}
+
+/// A proxy's name for the request if it is plain, or a new one.
+fn request_id(request: &Request) -> String {
+    let given = request.headers().get(REQUEST_ID).and_then(|value| value.to_str().ok());
+    let plain = |id: &&str| (8..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    given.filter(plain).map_or_else(|| crypto::random_token(12), str::to_owned)
+}
+
+/// A write goes on when its caller has gone away: half a connection, or half an answer to an Idempotency-Key, helps nobody.
+async fn carried_out(state: &State, request: Request, next: Next) -> Response {
+    let reads = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+    let path = request.uri().path();
+    let endless = path == "/events" || path.starts_with("/m/") || path == "/media";
+    let comes_back = path.starts_with("/auth/");
+    let answer = next.run(request);
+    if reads && !comes_back {
+        return if endless { answer.await } else { in_time(answer).await };
+    }
+    let task = state.tasks.spawn(async move { if endless { answer.await } else { in_time(answer).await } });
+    task.await.unwrap_or_else(|error| {
+        let what = if error.is_panic() { "a handler panicked" } else { "a handler was stopped" };
+        Problem::internal(what).into_response()
+    })
+}
+
+async fn in_time(answer: impl Future<Output = Response>) -> Response {
+    tokio::time::timeout(DEADLINE, answer).await.unwrap_or_else(|_| {
+        Problem::new(StatusCode::GATEWAY_TIMEOUT, "timeout", "the request took too long")
+            .advice("This is taking too long. Please look whether it has happened before you try again.")
+            .into_response()
+    })
+}
+
+/// Gives refusals their one form, and answers with what caused a failure.
+fn settle(response: &mut Response, id: &str) -> Option<String> {
+    let status = response.status();
+    if !status.is_client_error() && !status.is_server_error() {
+        return None;
+    }
+    let (mut body, cause) = match response.extensions_mut().remove::<Refused>() {
+        Some(Refused { body, cause }) => (body, cause),
+        None => {
+            let kind = response.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+            // A page for a person in a browser stays a page.
+            if kind.is_some_and(|kind| kind.starts_with("text/html") || kind.starts_with(PROBLEM_JSON)) {
+                return None;
+            }
+            (Problem::of_status(status).body().clone(), None)
+        }
+    };
+    body.request_id = Some(id.to_owned());
+    let rendered = problem::render(&body);
+    let (parts, body) = rendered.into_parts();
+    for name in [header::CONTENT_TYPE, header::RETRY_AFTER] {
+        if let Some(value) = parts.headers.get(&name) {
+            response.headers_mut().insert(name, value.clone());
+        }
+    }
+    response.headers_mut().remove(header::CONTENT_LENGTH);
+    *response.body_mut() = body;
+    cause
+}
+
+fn note(id: &str, method: &Method, route: &str, status: u16, elapsed: Duration, cause: Option<&str>) {
+    let ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
+    match status {
+        500.. => {
+            let cause = cause.unwrap_or("no cause was given");
+            tracing::error!(request.id = id, %method, route, status, ms, cause, "{method} {route} failed with {status}: {cause}");
+        }
+        _ if matches!(route, "/healthz" | "/readyz" | "/metrics") => {
+            tracing::debug!(request.id = id, %method, route, status, ms, "{method} {route} was answered with {status}");
+        }
+        _ => tracing::info!(request.id = id, %method, route, status, ms, "{method} {route} was answered with {status}"),
+    }
+    let labels = [("method", method.to_string()), ("route", route.to_owned()), ("status", status.to_string())];
+    metrics::counter!("social_http_requests_total", &labels).increment(1);
+    metrics::histogram!("social_http_request_seconds", "route" => route.to_owned()).record(elapsed.as_secs_f64());
+}

@@ -1,0 +1,196 @@
+//! How many requests an address and a key may send: token buckets in memory, one installation's process each.
+
+use std::{
+    collections::HashMap,
+    net::{IpAddr, Ipv6Addr},
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use axum::{
+    extract::{Request, State as Extract},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use http::{HeaderName, HeaderValue, StatusCode};
+use uuid::Uuid;
+
+use crate::{
+    config::{Config, Switch},
+    problem::{Problem, seconds},
+    state::State,
+    transport::Client,
+};
+
+/// So many seconds' worth may come at once.
+const BURST_S: u32 = 10;
+/// What a failed authentication costs, in requests.
+const FAILURE_COST: f64 = 20.0;
+/// Buckets that are kept; full ones are forgotten first, since a new one would be full too.
+const MOST_BUCKETS: usize = 50_000;
+
+/// Counts requests.
+#[derive(Debug)]
+pub(crate) struct Limiter {
+    by_ip: Option<Buckets<IpAddr>>,
+    by_key: Option<Buckets<Uuid>>,
+}
+
+/// Whether a request fits.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Spent {
+    /// It does.
+    Fits { left: u32, limit: u32 },
+    /// It does not; wait.
+    Over { wait: Duration },
+    /// Nobody counts.
+    Uncounted,
+}
+
+#[derive(Debug)]
+struct Buckets<K> {
+    per_second: f64,
+    capacity: f64,
+    buckets: Mutex<HashMap<K, Bucket>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Bucket {
+    level: f64,
+    at: Duration,
+}
+
+impl<K: std::hash::Hash + Eq> Buckets<K> {
+    fn new(per_second: u32) -> Self {
+        let per_second = per_second.max(1);
+        Self {
+            per_second: f64::from(per_second),
+            capacity: f64::from(per_second.saturating_mul(BURST_S)),
+            buckets: Mutex::default(),
+        }
+    }
+
+    fn spend(&self, who: K, cost: f64, force: bool, now: Duration) -> Spent {
+        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        if buckets.len() >= MOST_BUCKETS && !buckets.contains_key(&who) {
+            let refill = Duration::from_secs_f64(self.capacity / self.per_second);
+            buckets.retain(|_, bucket| now.saturating_sub(bucket.at) < refill);
+            if buckets.len() >= MOST_BUCKETS {
+                // More strangers than can be told apart: nobody is turned away for others' sake.
+                return Spent::Uncounted;
+            }
+        }
+        let bucket = buckets.entry(who).or_insert(Bucket { level: self.capacity, at: now });
+        let gained = now.saturating_sub(bucket.at).as_secs_f64() * self.per_second;
+        bucket.level = (bucket.level + gained).min(self.capacity);
+        bucket.at = now;
+        if bucket.level >= cost || force {
+            bucket.level = (bucket.level - cost).max(0.0);
+            Spent::Fits { left: bucket.level as u32, limit: self.capacity as u32 }
+        } else {
+            Spent::Over { wait: Duration::from_secs_f64((cost - bucket.level) / self.per_second) }
+        }
+    }
+}
+
+impl Limiter {
+    pub(crate) fn new(config: &Config) -> Self {
+        let on = config.request_limits == Switch::On;
+        Self {
+            by_ip: on.then(|| Buckets::new(config.requests_per_second_ip)),
+            by_key: on.then(|| Buckets::new(config.requests_per_second_key)),
+        }
+    }
+
+    fn spend_ip(&self, ip: IpAddr, now: Duration) -> Spent {
+        self.by_ip.as_ref().map_or(Spent::Uncounted, |buckets| buckets.spend(group(ip), 1.0, false, now))
+    }
+
+    pub(crate) fn spend_key(&self, key: Uuid, now: Duration) -> Spent {
+        self.by_key.as_ref().map_or(Spent::Uncounted, |buckets| buckets.spend(key, 1.0, false, now))
+    }
+
+    /// Counts a failed authentication many times over: guessing is slow.
+    pub(crate) fn fail(&self, ip: IpAddr, now: Duration) {
+        if let Some(buckets) = &self.by_ip {
+            buckets.spend(group(ip), FAILURE_COST, true, now);
+        }
+    }
+}
+
+/// Who counts as one: an IPv6 host has a whole /64 to itself.
+fn group(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V6(v6) => {
+            let [a, b, c, d, ..] = v6.segments();
+            IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
+        }
+        v4 => v4,
+    }
+}
+
+pub(crate) fn too_many(wait: Duration) -> Problem {
+    let wait = seconds(wait).max(1);
+    Problem::new(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", "more requests than are allowed")
+        .advice("This is going too fast. Please wait a moment.")
+        .retry_after(wait)
+        .header(HeaderName::from_static("ratelimit"), format!("\"default\";r=0;t={wait}"))
+}
+
+/// Turns away an address that sends too much, before anything else is looked at.
+pub(crate) async fn per_address(Extract(state): Extract<State>, request: Request, next: Next) -> Response {
+    let client = request.extensions().get::<Client>().copied().unwrap_or_default();
+    match state.limiter.spend_ip(client.ip, state.monotonic()) {
+        Spent::Uncounted => next.run(request).await,
+        Spent::Over { wait } => too_many(wait).into_response(),
+        Spent::Fits { left, limit } => {
+            let mut response = next.run(request).await;
+            let headers = response.headers_mut();
+            let policy = format!("\"default\";q={limit};w={BURST_S}");
+            for (name, value) in [("ratelimit-policy", policy), ("ratelimit", format!("\"default\";r={left};t={BURST_S}"))] {
+                if let Ok(value) = HeaderValue::from_str(&value) {
+                    headers.entry(HeaderName::from_static(name)).or_insert(value);
+                }
+            }
+            response
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bucket_refuses_when_it_is_empty_and_says_how_long() {
+        let buckets = Buckets::new(2);
+        let now = Duration::from_secs(100);
+        for left in (0..20).rev() {
+            assert_eq!(buckets.spend("a", 1.0, false, now), Spent::Fits { left, limit: 20 });
+        }
+        assert_eq!(buckets.spend("a", 1.0, false, now), Spent::Over { wait: Duration::from_millis(500) });
+        assert!(matches!(buckets.spend("b", 1.0, false, now), Spent::Fits { .. }), "others have their own");
+        let later = now + Duration::from_millis(500);
+        assert!(matches!(buckets.spend("a", 1.0, false, later), Spent::Fits { .. }));
+        assert!(matches!(buckets.spend("a", 1.0, false, later), Spent::Over { .. }));
+    }
+
+    #[test]
+    fn failed_authentications_use_a_bucket_up_quickly() {
+        let limiter = Limiter::new(&Config { requests_per_second_ip: 10, ..Config::default() });
+        let ip = IpAddr::from([192, 0, 2, 1]);
+        for _ in 0..5 {
+            assert!(matches!(limiter.spend_ip(ip, Duration::ZERO), Spent::Fits { .. }));
+            limiter.fail(ip, Duration::ZERO);
+        }
+        assert!(matches!(limiter.spend_ip(ip, Duration::ZERO), Spent::Over { .. }));
+    }
+
+    #[test]
+    fn one_host_is_one_bucket() {
+        let same = group("2001:db8:1:2:3::1".parse().unwrap());
+        assert_eq!(same, group("2001:db8:1:2:ffff::9".parse().unwrap()));
+        assert_ne!(same, group("2001:db8:1:3::1".parse().unwrap()));
+        assert_eq!(group("::ffff:192.0.2.1".parse().unwrap()), IpAddr::from([192, 0, 2, 1]));
+    }
+}

@@ -1,0 +1,102 @@
+//! For those who run it: is it alive, can it work, what has it done.
+
+use std::{fmt::Write as _, time::Duration};
+
+use axum::{
+    Extension, Json,
+    extract::State as Extract,
+    response::{IntoResponse, Response},
+};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::{
+    caller::{bearer, is_secret},
+    problem::Problem,
+    state::State,
+    transport::Client,
+};
+
+/// How long the database may take to answer a probe.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Whether it runs.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct HealthView {
+    /// `ok`.
+    status: &'static str,
+    /// Of the server.
+    version: &'static str,
+}
+
+/// Says that the process runs. Looks at nothing else.
+#[utoipa::path(get, path = "/healthz", tag = "operation", responses((status = 200, body = HealthView)))]
+pub(crate) async fn alive() -> Json<HealthView> {
+    Json(HealthView { status: "ok", version: env!("CARGO_PKG_VERSION") })
+}
+
+/// Says whether requests can be served now: the database answers, reads and writes.
+#[utoipa::path(get, path = "/readyz", tag = "operation",
+    responses((status = 200, body = HealthView), (status = 503, description = "Not now; it recovers by itself.")))]
+pub(crate) async fn ready(Extract(state): Extract<State>) -> Result<Json<HealthView>, Problem> {
+    let not_now = |detail: &'static str| {
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready", detail)
+            .advice("The service is not available right now. It recovers by itself.")
+            .retry_after(2)
+    };
+    if state.stopping.is_cancelled() {
+        return Err(not_now("the server is stopping"));
+    }
+    match tokio::time::timeout(PATIENCE, state.store().check()).await {
+        Ok(Ok(())) => Ok(Json(HealthView { status: "ok", version: env!("CARGO_PKG_VERSION") })),
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "the database does not answer");
+            Err(not_now("database: it cannot be read and written"))
+        }
+        Err(_) => Err(not_now("database: no answer in time")),
+    }
+}
+
+/// What was counted, as Prometheus reads it. On an installation for this machine alone it needs no key; elsewhere the admin key or
+/// `SOCIAL_METRICS_TOKEN`.
+#[utoipa::path(get, path = "/metrics", tag = "operation",
+    responses((status = 200, description = "Metrics.", content_type = "text/plain", body = String)), security((), ("admin" = [])))]
+pub(crate) async fn metrics(
+    Extract(state): Extract<State>,
+    client: Option<Extension<Client>>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let client = client.map(|Extension(client)| client).unwrap_or_default();
+    let settings = &state.settings;
+    let known = bearer(&headers).is_some_and(|token| {
+        is_secret(token, settings.metrics_token.as_ref()) | is_secret(token, settings.admin_key.as_ref())
+    });
+    if !known && !(settings.local() && client.direct_local) {
+        if headers.contains_key(header::AUTHORIZATION) {
+            state.limiter.fail(client.ip, state.monotonic());
+        }
+        return Err(Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", "metrics need the metrics token or the admin key")
+            .header(header::WWW_AUTHENTICATE, "Bearer realm=\"metrics\""));
+    }
+    let mut text = state.recorder().map(|recorder| recorder.render()).unwrap_or_default();
+    depth(&state, &mut text).await;
+    let mut response = text.into_response();
+    let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    Ok(response)
+}
+
+/// Counted when asked: how much waits, by network and phase. Without the database the rest is shown all the same.
+async fn depth(state: &State, text: &mut String) {
+    let counted = tokio::time::timeout(PATIENCE, state.store().depth()).await;
+    let up = i32::from(matches!(counted, Ok(Ok(_))));
+    // Writing to a String cannot fail.
+    let _ = writeln!(text, "# HELP social_database_up Whether the database answered this scrape.\n# TYPE social_database_up gauge\nsocial_database_up {up}");
+    if let Ok(Ok(rows)) = counted {
+        let _ = writeln!(text, "# HELP social_queue_depth Deliveries that have not ended.\n# TYPE social_queue_depth gauge");
+        for (platform, phase, count) in rows {
+            let _ = writeln!(text, "social_queue_depth{{platform=\"{platform}\",phase=\"{phase}\"}} {count}");
+        }
+    }
+}
