@@ -4,7 +4,7 @@ use std::{
     collections::BTreeSet,
     fmt,
     sync::{Arc, Mutex, OnceLock, PoisonError},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use jiff::{SignedDuration, Timestamp};
@@ -166,13 +166,16 @@ impl Backend for PgBackend {
     }
 
     async fn clock_offset(&self, now: Timestamp) -> sqlx::Result<SignedDuration> {
+        let signed = |time: Duration| SignedDuration::try_from(time).unwrap_or(SignedDuration::ZERO);
         let asked = Instant::now();
-        let rows = self.fetch("SELECT clock_timestamp()".into(), Vec::new()).await?;
-        let travel = SignedDuration::try_from(asked.elapsed() / 2).unwrap_or(SignedDuration::ZERO);
-        let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
-        let theirs = Reader::of(row).at()?;
-        // The answer was written about half a round trip after `now`.
-        Ok(theirs.duration_since(now) - travel)
+        // Waiting for a connection is no travel.
+        let mut connection = self.pool.acquire().await?;
+        let (waited, sent) = (asked.elapsed(), Instant::now());
+        let row = sqlx::query("SELECT clock_timestamp()").fetch_one(&mut *connection).await?;
+        let travel = sent.elapsed() / 2;
+        let theirs = Reader::of(&row).at()?;
+        // The answer was written about half a round trip after it was asked for.
+        Ok(theirs.duration_since(now) - signed(waited) - signed(travel))
     }
 
     async fn check(&self) -> sqlx::Result<()> {

@@ -272,7 +272,7 @@ async fn follow(connection: &mut PgConnection, posts: BTreeSet<Uuid>) -> sqlx::R
 pub(super) const RENEW: &str = "UPDATE deliveries d SET lease_until = $3 FROM unnest($1, $2) AS w (id, epoch) \
      WHERE d.id = w.id AND d.epoch = w.epoch AND d.worker IS NOT NULL RETURNING d.id, d.epoch";
 
-pub(super) const REST: &str = "UPDATE deliveries d SET lease_until = NULL, worker = NULL, wake_at = $3 \
+pub(super) const REST: &str = "UPDATE deliveries d SET epoch = d.epoch + 1, lease_until = NULL, worker = NULL, wake_at = $3 \
      FROM unnest($1, $2) AS w (id, epoch) WHERE d.id = w.id AND d.epoch = w.epoch AND d.worker IS NOT NULL";
 
 fn sorted(leases: &[Lease]) -> (Vec<Id>, Vec<i64>) {

@@ -43,8 +43,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How long a connection may idle and still be used without a question.
 const FRESH: Duration = Duration::from_millis(500);
 
-/// What every connection of ours is told: nothing may run for ever.
-const SESSION: &str = "SET statement_timeout = '30s'; SET lock_timeout = '10s'; SET idle_in_transaction_session_timeout = '60s'";
+/// What every connection of ours is told: nothing may run for ever, and what was acknowledged is on disk (the write-ahead above all),
+/// whatever the server's default is.
+const SESSION: &str = "SET synchronous_commit = on; SET statement_timeout = '30s'; SET lock_timeout = '10s'; SET idle_in_transaction_session_timeout = '60s'";
 
 pub(crate) fn migrator() -> Migrator {
     let mut migrator = sqlx::migrate!("migrations/postgres");

@@ -172,7 +172,8 @@ impl SqlStore<SqliteBackend> {
         let writer = Writer::new(options.clone());
         // The first connection makes the file a WAL, before readers come that may not.
         let mut first = writer.lock().await.map_err(&failed)?;
-        let version: String = sqlx::query_scalar("SELECT sqlite_version()").fetch_one(first.connection()).await.map_err(&failed)?;
+        let version: String =
+            sqlx::query_scalar("SELECT sqlite_version()").fetch_one(first.connection()).await.map_err(&failed)?;
         first.done();
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)
@@ -180,7 +181,6 @@ impl SqlStore<SqliteBackend> {
             .connect_lazy_with(options.clone().pragma("query_only", "ON"));
         Ok(Self::over(SqliteBackend::new(options, writer, readers, version, scratch)))
     }
-
 }
 
 /// Makes an empty file that only its owner can read. `false` if it is there already.
