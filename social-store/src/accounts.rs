@@ -58,7 +58,8 @@ impl<B: Backend> SqlStore<B> {
         let (mut saved, mut left) = (Vec::with_capacity(profiles.len()), Vec::new());
         for profile in profiles {
             let before = tx.fetch(
-                "SELECT connection_id FROM social_accounts WHERE user_id = $1 AND platform = $2 AND remote_id = $3".into(),
+                "SELECT connection_id FROM social_accounts WHERE user_id = $1 AND platform = $2 AND remote_id = $3"
+                    .into(),
                 values![grant.user, grant.platform.as_str(), profile.remote_id.as_str()],
             );
             left.extend(rows(&before.await?, connection_id)?);
@@ -178,7 +179,11 @@ impl<B: Backend> AccountStore for SqlStore<B> {
 
     async fn connections(&self, user: UserId) -> Result<Vec<Connection>, Error> {
         let connections = self.all(
-            concat!("SELECT ", connection_columns!(), " FROM connections c WHERE c.user_id = $1 ORDER BY c.created_at, c.id"),
+            concat!(
+                "SELECT ",
+                connection_columns!(),
+                " FROM connections c WHERE c.user_id = $1 ORDER BY c.created_at, c.id"
+            ),
             values![user.uuid()],
             connection,
         );

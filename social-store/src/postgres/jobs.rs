@@ -159,7 +159,7 @@ impl Batch {
         self.error.push(row.error.map(|error| text(error.to_owned())));
         self.from_phases.push(row.from);
         self.checkpoint.push(row.checkpoint.map(Json));
-        self.part.push(write.part.as_ref().map(part));
+        self.part.push(row.part.map(part));
         self.attempt.push(write.attempt.into());
         self.crashes.push(write.crashes.into());
         self.wake_at.push(write.wake_at.map(At));
