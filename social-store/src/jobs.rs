@@ -59,7 +59,7 @@ pub(crate) struct WriteColumns<'w> {
     pub(crate) checkpoint: Option<String>,
     /// Set where the row's remote post is replaced.
     pub(crate) remote: Option<&'w RemotePost>,
-    pub(crate) part: Option<String>,
+    pub(crate) part: Option<&'w RemotePost>,
     pub(crate) keep_error: bool,
     pub(crate) error: Option<&'w str>,
     pub(crate) published_at: Option<Timestamp>,
@@ -81,7 +81,7 @@ impl<'w> WriteColumns<'w> {
             from,
             checkpoint: write.checkpoint.as_ref().map(json),
             remote: write.remote.as_ref().filter(|_| published),
-            part: write.part.as_ref().map(json),
+            part: write.part.as_ref(),
             keep_error: write.error == ErrorPatch::Keep,
             error: match &write.error {
                 ErrorPatch::Set(error) => Some(error),

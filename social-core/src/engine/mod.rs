@@ -490,6 +490,8 @@ fn lanes(inner: &Inner, room: impl Fn(&PlatformId) -> usize) -> Vec<Lane> {
 }
 
 pub(crate) async fn calibrate(inner: &Inner) -> Result<(), Error> {
+    // One at a time: what two measure at once would be added twice.
+    let _alone = inner.calibrating.lock().await;
     let clock = inner.cx.clock();
     let offset = inner.store.clock_offset(clock.now()).await?;
     if !offset.is_zero() {

@@ -52,6 +52,7 @@ pub(crate) struct Inner {
     pub(crate) retry: RetryPolicy,
     pub(crate) late_limit: Duration,
     pub(crate) lease: Duration,
+    pub(crate) calibrating: tokio::sync::Mutex<()>,
 }
 
 impl Social {
@@ -300,6 +301,7 @@ impl SocialBuilder {
                 retry: self.retry.unwrap_or_default(),
                 late_limit: self.late_limit.unwrap_or(DEFAULT_LATE_LIMIT),
                 lease,
+                calibrating: tokio::sync::Mutex::default(),
             }),
         })
     }

@@ -271,6 +271,30 @@ async fn a_row_that_is_committed_late_is_not_missed() {
     assert_eq!(news(start).await, ["slow", "fast"]);
 }
 
+/// A claim that is given up while it waits for its turn must not keep the turn.
+#[tokio::test]
+async fn a_claim_that_is_cancelled_leaves_nothing_behind() {
+    let Some((store, database)) = make().await else { return };
+    let connected = connect(&store, UserId::new(), &X, 1).await;
+    schedule(&store, connected.user, &connected.accounts, t0()).await;
+    let mut other = PgConnection::connect(&database.url()).await.unwrap();
+    other.execute(jobs::BEGIN_CLAIM).await.unwrap();
+    let waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted \
+                   AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+    let mut waits = tokio::spawn({
+        let store = store.clone();
+        async move { claim(&store, "a", t0(), 1).await.len() }
+    });
+    in_time("a claim that waits", async {
+        while sqlx::query_scalar::<_, i64>(waiting).fetch_one(&mut other).await.unwrap() == 0 {}
+    })
+    .await;
+    waits.abort();
+    assert!((&mut waits).await.unwrap_err().is_cancelled());
+    other.execute("ROLLBACK").await.unwrap();
+    assert_eq!(in_time("the next claim", claim(&store, "b", t0(), 1)).await.len(), 1);
+}
+
 #[tokio::test]
 async fn the_clock_of_the_database_is_measured() {
     let Some((store, _keep)) = make().await else { return };

@@ -111,7 +111,7 @@ fn record_values(row: &WriteColumns<'_>) -> Vec<Value> {
         row.remote_id(),
         row.permalink(),
         row.published_at,
-        row.part.clone(),
+        row.part.map(json),
         write.attempt,
         write.crashes,
         write.wake_at,
