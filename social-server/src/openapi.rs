@@ -87,6 +87,12 @@ fn idempotent(operation: &mut Operation) {
 fn refusable(operation: &mut Operation) {
     let problem = || Content::new(Some(Ref::from_schema_name("ProblemBody")));
     for (status, response) in &mut operation.responses.responses {
+        if let RefOr::T(response) = response
+            && response.description.is_empty()
+        {
+            let code = status.parse().ok().and_then(|code| http::StatusCode::from_u16(code).ok());
+            response.description = code.and_then(|code| code.canonical_reason()).unwrap_or("Done").to_owned();
+        }
         if let (Some('4' | '5'), RefOr::T(Response { content, .. })) = (status.chars().next(), response) {
             content.insert(PROBLEM_JSON.to_owned(), RefOr::T(problem()));
         }
