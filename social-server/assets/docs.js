@@ -1,6 +1,8 @@
 'use strict';
 // The description of the API, drawn from /openapi.json. Everything is made as text nodes: nothing in the document can become markup.
 
+// What people look for first comes first.
+const FIRST = ['/post/schedule', '/post/validate', '/posts', '/deliveries', '/events', '/logs', '/auth/links', '/auth/connect', '/accounts', '/connections', '/platforms', '/media', '/users', '/keys'];
 const METHODS = ['get', 'post', 'patch', 'delete'];
 
 const PROBLEMS = [
@@ -84,7 +86,7 @@ function plain(schema) {
   const found = resolve(schema);
   if (found.oneOf) {
     const real = found.oneOf.filter((one) => one.type !== 'null');
-    if (real.length === 1) return { ...resolve(real[0]), description: real[0].description || resolve(real[0]).description };
+    if (real.length === 1) return { ...plain(real[0]), description: real[0].description || plain(real[0]).description };
   }
   if (found.allOf) {
     const parts = found.allOf.map(resolve);
@@ -316,6 +318,8 @@ function draw() {
       }
     }
     if (!own.length) continue;
+    const place = ([method, path]) => (FIRST.findIndex((start) => path.startsWith(start)) + 1 || 99) * 10 + METHODS.indexOf(method);
+    own.sort((a, b) => place(a) - place(b));
     nav.append(make('h3', {}, tag.name));
     calls.append(make('h2', { id: `tag-${tag.name}` }, tag.name), make('p', { class: 'lead' }, tag.description || ''));
     for (const [method, path, operation] of own) {

@@ -10,7 +10,10 @@ use utoipa::{
     },
 };
 
-use crate::{problem::{PROBLEM_JSON, ProblemBody}, routes as r};
+use crate::{
+    problem::{PROBLEM_JSON, ProblemBody},
+    routes as r,
+};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -56,7 +59,12 @@ impl Modify for Common {
                 let words = path.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
                 words.fold(method.to_owned(), |name, word| name + "_" + word)
             };
-            let methods = [("post", &mut item.post), ("patch", &mut item.patch), ("delete", &mut item.delete), ("get", &mut item.get)];
+            let methods = [
+                ("post", &mut item.post),
+                ("patch", &mut item.patch),
+                ("delete", &mut item.delete),
+                ("get", &mut item.get),
+            ];
             for (method, operation) in methods {
                 if let Some(operation) = operation {
                     operation.operation_id = Some(name(method));
@@ -78,7 +86,9 @@ fn idempotent(operation: &mut Operation) {
     let key = ParameterBuilder::new()
         .name("Idempotency-Key")
         .parameter_in(ParameterIn::Header)
-        .description(Some("The same key with the same request is carried out once and answered the same again, for 24 hours."))
+        .description(Some(
+            "The same key with the same request is carried out once and answered the same again, for 24 hours.",
+        ))
         .schema(Some(ObjectBuilder::new().schema_type(Type::String).max_length(Some(255))));
     operation.parameters.get_or_insert_default().push(RefOr::T(key.build()));
 }

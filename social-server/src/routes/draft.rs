@@ -187,16 +187,25 @@ impl Parts {
                 let field = format!("options.{name}");
                 let platform = PlatformId::parse(&name).ok().filter(|id| state.social.platform(id).is_ok());
                 match platform {
-                    Some(_) if !value.is_object() => error("wrong_type", field, "options are an object", "Send an object."),
+                    Some(_) if !value.is_object() => {
+                        error("wrong_type", field, "options are an object", "Send an object.")
+                    }
                     Some(platform) => drop(draft.options.insert(platform, value)),
-                    None => error("platform_unknown", field, "this installation has no network of that name", "Remove it."),
+                    None => {
+                        error("platform_unknown", field, "this installation has no network of that name", "Remove it.")
+                    }
                 }
             }
         }
         for id in self.overrides.iter().flat_map(BTreeMap::keys) {
             if !accounts.contains(&AccountId::from_uuid(*id)) {
                 let field = format!("overrides.{id}");
-                error("account_not_chosen", field, "the post does not go to this account", "Remove it, or add the account.");
+                error(
+                    "account_not_chosen",
+                    field,
+                    "the post does not go to this account",
+                    "Remove it, or add the account.",
+                );
             }
         }
         let media = self.media.map(|mut items| {
@@ -209,7 +218,12 @@ impl Parts {
         };
         for (index, item) in media.iter().flatten().enumerate() {
             if item.id.is_some() == item.url.is_some() {
-                error("media_source", format!("media[{index}]"), "a file has either an `id` or a `url`", "Give one of them.");
+                error(
+                    "media_source",
+                    format!("media[{index}]"),
+                    "a file has either an `id` or a `url`",
+                    "Give one of them.",
+                );
             }
         }
         if media.as_ref().is_some_and(|items| items.len() > MOST_FILES) {

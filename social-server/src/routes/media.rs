@@ -229,8 +229,11 @@ pub(crate) async fn file(
         Some(Asked::Unclear) | None => 0..size,
     };
     response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(range.end - range.start));
-    *response.body_mut() =
-        if range.is_empty() { Body::from_stream(stream::empty::<Result<bytes::Bytes, std::io::Error>>()) } else { Body::from_stream(media::stream(source, range, CHUNK)) };
+    *response.body_mut() = if range.is_empty() {
+        Body::from_stream(stream::empty::<Result<bytes::Bytes, std::io::Error>>())
+    } else {
+        Body::from_stream(media::stream(source, range, CHUNK))
+    };
     Ok(response)
 }
 
