@@ -41,7 +41,12 @@ pub enum Role {
 ///
 /// # Errors
 /// Why it could not start.
-pub async fn run(config: Config, role: Role, missing: Missing, stop: impl Future<Output = ()> + Send) -> Result<(), Error> {
+pub async fn run(
+    config: Config,
+    role: Role,
+    missing: Missing,
+    stop: impl Future<Output = ()> + Send,
+) -> Result<(), Error> {
     let recorder = start::recorder()?;
     let acceptor = match role {
         Role::Worker => None,
