@@ -1,13 +1,11 @@
 //! A database for one run.
 
-use std::{
-    fmt,
-    sync::Arc,
-};
+use std::{fmt, sync::Arc};
 
 use clap::{Args, ValueEnum};
 use social_core::{Store, store::NewPost};
 use social_store::SqliteStore;
+use social_testkit::pg::Server;
 use tempfile::TempDir;
 
 use crate::Failure;
@@ -49,7 +47,15 @@ pub struct DatabaseOptions {
 pub struct Database {
     kind: Kind,
     url: String,
-    _folder: Option<TempDir>,
+    _private: Private,
+}
+
+/// What is taken away with a private database.
+#[derive(Debug)]
+enum Private {
+    No,
+    Folder(#[expect(dead_code, reason = "held until the end")] TempDir),
+    Cluster(#[expect(dead_code, reason = "held until the end")] Server),
 }
 
 impl Database {
@@ -59,18 +65,20 @@ impl Database {
     /// If it cannot be made, or the one that was named is not empty.
     pub async fn open(options: &DatabaseOptions) -> Result<Self, Failure> {
         let kind = options.store;
-        let (url, folder) = match (kind, options.database_url.clone()) {
-            (kind, Some(url)) => {
-                let fits = url.starts_with(&kind.to_string());
-                fits.then_some((url, None)).ok_or_else(|| format!("--database-url is not one of {kind}"))?
-            }
+        let (url, private) = match (kind, options.database_url.clone()) {
+            (kind, Some(url)) if url.starts_with(&kind.to_string()) => (url, Private::No),
+            (kind, Some(_)) => return Err(format!("--database-url is not one of {kind}").into()),
             (Kind::Sqlite, None) => {
                 let folder = TempDir::new()?;
-                (format!("sqlite://{}", folder.path().join("bench.db").display()), Some(folder))
+                (format!("sqlite://{}", folder.path().join("bench.db").display()), Private::Folder(folder))
             }
-            (Kind::Postgres, None) => (private_postgres()?, None),
+            (Kind::Postgres, None) => {
+                let cluster = Server::start_as_shipped();
+                let cluster = cluster.ok_or("no PostgreSQL: install its server programs or give --database-url")?;
+                (cluster.admin_url(), Private::Cluster(cluster))
+            }
         };
-        let database = Self { kind, url, _folder: folder };
+        let database = Self { kind, url, _private: private };
         if !database.store().await?.depth().await?.is_empty() {
             return Err("the database already holds open posts; give an empty one".into());
         }
@@ -158,14 +166,3 @@ impl Database {
 
 #[cfg(not(feature = "postgres"))]
 const NO_POSTGRES: &str = "this build has no PostgreSQL: turn on the feature `postgres`";
-
-#[cfg(feature = "postgres")]
-fn private_postgres() -> Result<String, Failure> {
-    let cluster = social_testkit::pg::cluster().ok_or("no PostgreSQL: install its server binaries or give --database-url")?;
-    Ok(cluster.fresh_database("bench")?)
-}
-
-#[cfg(not(feature = "postgres"))]
-fn private_postgres() -> Result<String, Failure> {
-    Err(NO_POSTGRES.into())
-}

@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use social_core::{
-    AccessToken, Account, AccountKind, AccountProfile, AccountStatus, Connection, ConnectionId, ConnectionStatus, DeliveryId, Draft, PlatformId,
-    PostId, Social, Store, TokenSet, UserId,
+    AccessToken, Account, AccountKind, AccountProfile, AccountStatus, Connection, ConnectionId, ConnectionStatus,
+    DeliveryId, Draft, PlatformId, PostId, Social, Store, TokenSet, UserId,
     account::Version,
     keeper::token_binding,
     library::DirectoryLibrary,
@@ -32,7 +32,12 @@ pub fn social(store: Arc<dyn Store>, keys: &str, target: &str) -> Result<Social,
 ///
 /// # Errors
 /// If it cannot be put together.
-pub fn social_with_media(store: Arc<dyn Store>, keys: &str, target: &str, media: DirectoryLibrary) -> Result<Social, Failure> {
+pub fn social_with_media(
+    store: Arc<dyn Store>,
+    keys: &str,
+    target: &str,
+    media: DirectoryLibrary,
+) -> Result<Social, Failure> {
     Ok(builder(store, keys, target)?.media(media).build()?)
 }
 
@@ -55,7 +60,12 @@ pub struct Tenant {
 /// # Errors
 /// `Storage`, or if the database already holds the user of an earlier run.
 pub async fn tenant(social: &Social, accounts: usize) -> Result<Tenant, Failure> {
-    let user = User { id: UserId::new(), email: "bench@example.org".into(), plan: "bench".into(), created_at: Timestamp::now() };
+    let user = User {
+        id: UserId::new(),
+        email: "bench@example.org".into(),
+        plan: "bench".into(),
+        created_at: Timestamp::now(),
+    };
     if !social.store().insert_user(&user).await? {
         return Err("the database holds an earlier run; give an empty one".into());
     }
@@ -116,13 +126,25 @@ async fn connect_one(social: &Social, user: UserId, number: usize) -> Result<Vec
 
 /// Text posts spread over the accounts, each due at the instant that `due` gives for its number; the text tells both. They are made one by
 /// one, so that a long list of them does not count as memory of what is measured.
-pub fn posts<D: Fn(usize) -> Timestamp>(tenant: &Tenant, number: usize, due: D) -> impl Iterator<Item = NewPost> + use<'_, D> {
+pub fn posts<D: Fn(usize) -> Timestamp>(
+    tenant: &Tenant,
+    number: usize,
+    due: D,
+) -> impl Iterator<Item = NewPost> + use<'_, D> {
     let now = Timestamp::now();
     (0..number).map(move |n| {
         let at = due(n);
         let account = &tenant.accounts[n % tenant.accounts.len()];
         let draft = Draft::text(text(n, at));
-        let post = Post { id: PostId::new(), user: tenant.user, draft, scheduled_at: at, wall: None, created_at: now, updated_at: now };
+        let post = Post {
+            id: PostId::new(),
+            user: tenant.user,
+            draft,
+            scheduled_at: at,
+            wall: None,
+            created_at: now,
+            updated_at: now,
+        };
         NewPost {
             post,
             deliveries: vec![NewDelivery { id: DeliveryId::new(), account: account.id, platform: X }],

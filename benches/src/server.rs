@@ -31,7 +31,12 @@ impl Server {
     ///
     /// # Errors
     /// If it cannot be started, ends, or is not ready within half a minute; with what it said.
-    pub async fn start(program: &Path, database_url: &str, keys: &str, client: &reqwest::Client) -> Result<Self, Failure> {
+    pub async fn start(
+        program: &Path,
+        database_url: &str,
+        keys: &str,
+        client: &reqwest::Client,
+    ) -> Result<Self, Failure> {
         let folder = TempDir::new()?;
         let admin_key = OpaqueSecret::new(social_core::crypto::random_token(32))?;
         // Nobody else is expected to take the port in between; if so, the server says so and ends.
@@ -84,7 +89,11 @@ impl Server {
     /// If it was not built.
     pub fn program_beside() -> Result<PathBuf, Failure> {
         let program = std::env::current_exe()?.with_file_name("social-server");
-        if program.is_file() { Ok(program) } else { Err("social-server was not built beside this program; build it or give --server".into()) }
+        if program.is_file() {
+            Ok(program)
+        } else {
+            Err("social-server was not built beside this program; build it or give --server".into())
+        }
     }
 
     /// Its address.

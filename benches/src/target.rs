@@ -8,7 +8,7 @@ use std::{
     io::{BufRead as _, BufReader},
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -16,6 +16,7 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::{Method, Request, Response, StatusCode, body::Incoming, header, service::service_fn};
 use hyper_util::rt::TokioIo;
 use jiff::Timestamp;
+use social_core::Store;
 use tokio::net::TcpListener;
 
 pub use self::counter::Seen;
@@ -68,7 +69,11 @@ async fn serve(latency: Duration) -> Result<(), Failure> {
     }
 }
 
-async fn answer(request: Request<Incoming>, state: &State, latency: Duration) -> Result<Response<Full<Bytes>>, hyper::Error> {
+async fn answer(
+    request: Request<Incoming>,
+    state: &State,
+    latency: Duration,
+) -> Result<Response<Full<Bytes>>, hyper::Error> {
     let arrived_us = Timestamp::now().as_microsecond();
     let (head, body) = request.into_parts();
     let body = body.collect().await?.to_bytes();
@@ -81,7 +86,10 @@ async fn answer(request: Request<Incoming>, state: &State, latency: Duration) ->
         }
         (&Method::POST, "/2/tweets") => {
             let number = lock(&state.counter).note(&String::from_utf8_lossy(&body), arrived_us);
-            (StatusCode::CREATED, format!(r#"{{"data":{{"id":"{}","text":"ok"}}}}"#, 1_900_000_000_000_000_000 + number))
+            (
+                StatusCode::CREATED,
+                format!(r#"{{"data":{{"id":"{}","text":"ok"}}}}"#, 1_900_000_000_000_000_000 + number),
+            )
         }
         (&Method::POST, path) => {
             let content_type = head.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
@@ -176,4 +184,33 @@ impl Drop for Target {
             let _ = child.wait();
         }
     }
+}
+
+/// Waits until so many posts are delivered and nothing is open in the store any more. `false` if that takes longer than `patience`.
+///
+/// The store is the judge of what is recorded. It is asked when the target has seen everything, and seldom where the target cannot tell.
+///
+/// # Errors
+/// `Storage`, or if the target does not answer.
+pub async fn until_recorded(
+    store: &dyn Store,
+    target: &Target,
+    posts: u64,
+    patience: Duration,
+) -> Result<bool, Failure> {
+    let begin = Instant::now();
+    let mut pause = Duration::from_millis(20);
+    while begin.elapsed() < patience {
+        tokio::time::sleep(pause).await;
+        if target.count().await?.is_some_and(|count| count < posts) {
+            continue;
+        }
+        let asked = Instant::now();
+        if store.depth().await?.is_empty() {
+            return Ok(true);
+        }
+        // A long backlog takes long to count: that must not become a part of the work.
+        pause = if target.process().is_some() { Duration::from_millis(2) } else { pause.max(asked.elapsed() * 20) };
+    }
+    Ok(false)
 }

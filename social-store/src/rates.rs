@@ -86,11 +86,13 @@ impl<B: Backend> SqlStore<B> {
         }
         let rows: Vec<&BucketState> = states.values().collect();
         for portion in portions(&rows) {
+            // A worker whose clock is behind must not hide the change from those who heard of a later one.
             let sql = format!(
                 "INSERT INTO rate_buckets (key, window_start, window_end, used, allowed, blocked_until, changed_at) VALUES {} \
                  ON CONFLICT (key) DO UPDATE SET window_start = excluded.window_start, window_end = excluded.window_end, \
                  used = excluded.used, allowed = excluded.allowed, blocked_until = excluded.blocked_until, \
-                 changed_at = excluded.changed_at",
+                 changed_at = CASE WHEN excluded.changed_at > rate_buckets.changed_at THEN excluded.changed_at \
+                              ELSE rate_buckets.changed_at END",
                 groups(portion.len(), 7)
             );
             let values = portion.iter().flat_map(|row| {

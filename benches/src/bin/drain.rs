@@ -14,9 +14,9 @@ use social_benches::{
     fill,
     process::Process,
     run,
-    target::{Target, become_target_if_asked},
+    target::{Target, become_target_if_asked, until_recorded},
 };
-use social_core::{Store, vault::KeyRing};
+use social_core::vault::KeyRing;
 
 /// How long a run may take before it is given up.
 const PATIENCE: Duration = Duration::from_secs(1800);
@@ -82,7 +82,10 @@ async fn drain(options: Options) -> Result<Value, Failure> {
             let _ = stopped.wait_for(|stop| *stop).await;
         }));
     }
-    until_recorded(&**social.store(), &target, options.posts as u64).await?;
+    let finished = until_recorded(&**social.store(), &target, options.posts as u64, PATIENCE).await?;
+    if !finished {
+        return Err("the posts were not delivered within half an hour".into());
+    }
     let (elapsed, cpu) = (started.elapsed().as_secs_f64(), own.cpu_seconds()? - cpu);
     stop.send_replace(true);
     while let Some(worker) = workers.join_next().await {
@@ -107,28 +110,4 @@ async fn drain(options: Options) -> Result<Value, Failure> {
         "duplicates": seen.as_ref().map(|seen| seen.duplicates),
         "delivered": seen.as_ref().map(|seen| seen.posts),
     }))
-}
-
-/// The store is the judge of what is recorded. It is asked when the target has seen everything, and seldom where the target cannot tell.
-async fn until_recorded(store: &dyn Store, target: &Target, posts: u64) -> Result<(), Failure> {
-    let begin = Instant::now();
-    let mut pause = Duration::from_millis(20);
-    loop {
-        tokio::time::sleep(pause).await;
-        if begin.elapsed() > PATIENCE {
-            return Err("the posts were not delivered within half an hour".into());
-        }
-        if target.count().await?.is_some_and(|count| count < posts) {
-            continue;
-        }
-        let asked = Instant::now();
-        if store.depth().await?.is_empty() {
-            return Ok(());
-        }
-        if target.process().is_none() {
-            pause = pause.max(asked.elapsed() * 20);
-        } else {
-            pause = Duration::from_millis(2);
-        }
-    }
 }

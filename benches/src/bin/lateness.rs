@@ -11,9 +11,12 @@ use social_benches::{
     fill,
     process::Process,
     run,
-    target::{Target, become_target_if_asked},
+    target::{Target, become_target_if_asked, until_recorded},
 };
 use social_core::vault::KeyRing;
+
+/// How long posts are waited for that should have come.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Posts due at R per second in the future; then how late each arrived. Prints one line of JSON last.
 #[derive(Debug, Parser)]
@@ -66,14 +69,20 @@ async fn lateness(options: Options) -> Result<Value, Failure> {
     eprintln!("waiting for {} s of posts ...", options.seconds);
     let own = Process::own();
     let (idle, cpu) = (own.forget_peak()?, own.cpu_seconds()?);
-    let end = begin + Duration::from_secs(u64::from(options.seconds) + 1);
+    let end = begin + Duration::from_secs(u64::from(options.seconds));
+    let store = social.store().clone();
+    let (asked, asking) = (&target, store.clone());
     let over = async move {
         let left = end.duration_since(Timestamp::now());
         tokio::time::sleep(Duration::try_from(left).unwrap_or_default()).await;
+        // Whatever is late is waited for; what never comes shows as `left`.
+        if let Err(error) = until_recorded(&*asking, asked, number as u64, PATIENCE).await {
+            eprintln!("{error}");
+        }
     };
     social.worker().run_until(over).await?;
     let cpu = own.cpu_seconds()? - cpu;
-    let open = social.store().depth().await?;
+    let open = store.depth().await?;
     let seen = target.seen().await?;
     let seen = seen.as_ref();
     Ok(json!({

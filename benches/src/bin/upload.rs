@@ -83,7 +83,8 @@ async fn upload(options: Options) -> Result<Value, Failure> {
     let began = Instant::now();
     let draft = Draft::text("A long video").video(video);
     let scheduled = social.schedule(&tenant.user, draft).on(&tenant.accounts).send().await?;
-    let (intake, intake_cpu, intake_peak) = (began.elapsed().as_secs_f64(), own.cpu_seconds()? - cpu, own.peak_rss_mb()?);
+    let (intake, intake_cpu, intake_peak) =
+        (began.elapsed().as_secs_f64(), own.cpu_seconds()? - cpu, own.peak_rss_mb()?);
 
     eprintln!("publishing ...");
     own.forget_peak()?;

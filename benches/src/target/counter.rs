@@ -67,7 +67,9 @@ impl Counter {
 
 /// The number behind the first `name` that is a word of its own.
 fn number(text: &str, name: &str) -> Option<u64> {
-    let (place, _) = text.match_indices(name).find(|(place, _)| !text[..*place].ends_with(|c: char| c.is_alphanumeric() || c == '_'))?;
+    let (place, _) = text
+        .match_indices(name)
+        .find(|(place, _)| !text[..*place].ends_with(|c: char| c.is_alphanumeric() || c == '_'))?;
     let rest = &text[place + name.len()..];
     rest[..rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len())].parse().ok()
 }

@@ -28,8 +28,13 @@ use crate::{
 
 /// How far ahead of their time deliveries are claimed. They wait in memory and start to the microsecond.
 const CLAIM_AHEAD: Duration = Duration::from_millis(750);
+/// So long before their time the next ones are fetched at the latest. What wakes up in between comes along: a steady trickle is claimed a
+/// few times per second and not one by one.
+const CLAIM_LATEST: Duration = Duration::from_millis(250);
 /// The most that one claim takes from one network.
 const CLAIM_BATCH: usize = 200;
+/// How long a free place in a full lane waits for others, so that one claim fills them all.
+const GATHER: Duration = Duration::from_millis(5);
 /// Something may have become due without anybody telling: look at least this often.
 const SLOW_POLL: Duration = Duration::from_secs(15);
 /// After a claim that found nothing although something was due (it belongs to another worker for now), and after a failure of the store.
@@ -70,8 +75,20 @@ struct Run {
 #[derive(Debug, Default, Clone, Copy)]
 struct LaneState {
     busy: usize,
-    /// The last claim took all that it might: there is more, to be fetched when there is room for a good part of a batch.
-    more: bool,
+    /// The last claim took all that it might: there may be more that wakes up from this instant on, to be fetched when half of the lane is
+    /// free.
+    more: Option<Timestamp>,
+    /// From this instant on any free place is enough: what hangs in the other half must not hold up the rest.
+    patience: Option<Timestamp>,
+}
+
+impl LaneState {
+    /// Begins to wait for further free places, unless that has begun. Answers whether there is anything to wait with.
+    fn wait(&mut self, now: Timestamp) -> bool {
+        let Some(more) = self.more else { return false };
+        self.patience.get_or_insert_with(|| later(now, signed(GATHER)).max(later(more, -signed(CLAIM_LATEST))));
+        true
+    }
 }
 
 impl Worker {
@@ -199,7 +216,7 @@ impl Run {
         loop {
             while tasks.try_join_next().is_some() {}
             let now = clock.now();
-            let lanes = lanes(&self.inner, |platform| self.room(platform));
+            let lanes = lanes(&self.inner, |platform| self.room(platform, now));
             let platforms: Vec<PlatformId> = lanes.iter().map(|lane| lane.platform.clone()).collect();
             let ends = clock.monotonic() + self.inner.lease;
             let request = ClaimRequest {
@@ -211,19 +228,27 @@ impl Run {
             let claimed =
                 if request.lanes.is_empty() { Ok(Vec::new()) } else { self.inner.store.claim_due(&request).await };
             let pause_until = match claimed {
-                Ok(claimed) if !claimed.is_empty() => {
+                Ok(claimed) => {
+                    let mut more = false;
                     for asked in &request.lanes {
-                        let got = claimed.iter().filter(|one| one.delivery.platform == asked.platform).count();
-                        self.lane(&asked.platform, |lane| lane.more = got >= asked.limit);
+                        let got = || claimed.iter().filter(|one| one.delivery.platform == asked.platform);
+                        let last = got().filter_map(|one| one.delivery.wake_at).max().unwrap_or(now);
+                        let rest = (got().count() >= asked.limit).then_some(last);
+                        more |= rest.is_some();
+                        self.lane(&asked.platform, |lane| lane.more = rest);
                     }
                     claimed.into_iter().for_each(|one| self.dispatch(one, ends, tasks));
-                    continue;
-                }
-                // No room anywhere: a finished delivery wakes us.
-                Ok(_) if platforms.is_empty() => later(now, signed(SLOW_POLL)),
-                Ok(_) => {
-                    platforms.iter().for_each(|platform| self.lane(platform, |lane| lane.more = false));
-                    self.next_look(&platforms, now).await
+                    if more {
+                        // There may be room for more at once; if not, the loop comes here again with nothing to ask for.
+                        continue;
+                    }
+                    // Lanes that were left out are waited for below.
+                    let next = if platforms.is_empty() {
+                        later(now, signed(SLOW_POLL))
+                    } else {
+                        self.next_look(&platforms, now).await
+                    };
+                    next.min(self.next_fetch(now))
                 }
                 Err(error) => self.trouble("claim_due", &error, now),
             };
@@ -235,18 +260,25 @@ impl Run {
         }
     }
 
-    /// When to claim again although nobody tells: shortly before the next delivery wakes, and now and then.
+    /// When to claim again although nobody tells: before the next delivery wakes, and now and then.
     async fn next_look(&self, platforms: &[PlatformId], now: Timestamp) -> Timestamp {
         let slow = later(now, signed(SLOW_POLL));
         match self.inner.store.next_due(platforms).await {
-            Ok(next) => match next.into_iter().map(|(_, at)| later(at, -signed(CLAIM_AHEAD))).min() {
+            Ok(next) => match next.into_iter().map(|(_, at)| at).min() {
                 // Something due that was not claimed belongs to another worker for the moment.
-                Some(first) if first <= now => later(now, signed(SHORT_PAUSE)),
-                Some(first) => first.min(slow),
+                Some(first) if first <= later(now, signed(CLAIM_AHEAD)) => later(now, signed(SHORT_PAUSE)),
+                Some(first) => later(first, -signed(CLAIM_LATEST)).min(slow),
                 None => slow,
             },
             Err(error) => self.trouble("next_due", &error, now),
         }
+    }
+
+    /// When the first lane that has more runs out of patience.
+    fn next_fetch(&self, now: Timestamp) -> Timestamp {
+        let lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        let waiting = lanes.values().filter(|lane| lane.more.is_some()).filter_map(|lane| lane.patience);
+        waiting.min().unwrap_or_else(|| later(now, signed(SLOW_POLL)))
     }
 
     fn trouble(&self, what: &str, error: &Error, now: Timestamp) -> Timestamp {
@@ -285,11 +317,7 @@ impl Run {
             let lease = guard.lease();
             self.serve(claimed, &guard).await;
             self.leases.remove(lease.delivery, lease.epoch);
-            let fetch = self.lane(&platform, |lane| {
-                lane.busy = lane.busy.saturating_sub(1);
-                lane.more
-            });
-            if fetch && self.room(&platform) > 0 {
+            if self.free(&platform) {
                 self.wake.notify_one();
             }
         }
@@ -300,15 +328,34 @@ impl Run {
         change(lanes.entry(platform.clone()).or_default())
     }
 
-    /// How much to claim of a network now: nothing while a lane that has more than it can take is more than half full, so that claims stay
-    /// batches.
-    fn room(&self, platform: &PlatformId) -> usize {
+    /// Gives a place back. Answers whether that is worth telling the claims.
+    fn free(&self, platform: &PlatformId) -> bool {
+        let (now, most) = (self.inner.cx.now(), self.most(platform));
+        self.lane(platform, |lane| {
+            lane.busy = lane.busy.saturating_sub(1);
+            let first = lane.patience.is_none();
+            lane.wait(now) && (first || most.saturating_sub(lane.busy) == worth_a_claim(most))
+        })
+    }
+
+    fn most(&self, platform: &PlatformId) -> usize {
         let most = self.inner.platforms.get(platform).map_or(1, |platform| platform.descriptor().flow.max_in_flight);
-        let most = self.most_in_flight.unwrap_or(most);
-        let LaneState { busy, more } = self.lane(platform, |lane| *lane);
-        let free = most.saturating_sub(busy);
-        let worth_it = if more { (most / 2).clamp(1, CLAIM_BATCH) } else { 1 };
-        if free >= worth_it { free.min(CLAIM_BATCH) } else { 0 }
+        self.most_in_flight.unwrap_or(most)
+    }
+
+    /// How much to claim of a network now: nothing for a while if a lane that has more than it can take is more than half full, so that
+    /// claims stay batches.
+    fn room(&self, platform: &PlatformId, now: Timestamp) -> usize {
+        let most = self.most(platform);
+        self.lane(platform, |lane| {
+            let free = most.saturating_sub(lane.busy);
+            let wait = free > 0 && free < worth_a_claim(most) && lane.wait(now);
+            if wait && lane.patience.is_some_and(|end| now < end) {
+                return 0;
+            }
+            lane.patience = None;
+            free.min(CLAIM_BATCH)
+        })
     }
 
     async fn serve(&self, claimed: Claimed, guard: &LeaseGuard) {
@@ -392,6 +439,11 @@ impl Run {
             }
         }
     }
+}
+
+/// How many free places of a lane are filled at once.
+fn worth_a_claim(most: usize) -> usize {
+    (most / 2).clamp(1, CLAIM_BATCH)
 }
 
 /// How much of what to claim; networks without room are left out.

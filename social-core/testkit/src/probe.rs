@@ -38,11 +38,17 @@ pub struct Probe {
     seen: AtomicUsize,
     die_at: AtomicUsize,
     died: Notify,
+    claims: AtomicUsize,
 }
 
 impl Default for Probe {
     fn default() -> Self {
-        Self { seen: AtomicUsize::new(0), die_at: AtomicUsize::new(usize::MAX), died: Notify::new() }
+        Self {
+            seen: AtomicUsize::new(0),
+            die_at: AtomicUsize::new(usize::MAX),
+            died: Notify::new(),
+            claims: AtomicUsize::new(0),
+        }
     }
 }
 
@@ -61,6 +67,11 @@ impl Probe {
     /// Stages seen since the count began.
     pub fn seen(&self) -> usize {
         self.seen.load(Ordering::SeqCst)
+    }
+
+    /// How often workers asked for something to do.
+    pub fn claims(&self) -> usize {
+        self.claims.load(Ordering::SeqCst)
     }
 
     /// Completes when the worker has died.
@@ -199,6 +210,7 @@ impl AccountStore for ProbeStore {
 #[async_trait]
 impl JobStore for ProbeStore {
     async fn claim_due(&self, request: &ClaimRequest) -> Result<Vec<Claimed>, Error> {
+        self.probe.claims.fetch_add(1, Ordering::SeqCst);
         self.inner.claim_due(request).await
     }
     async fn record(&self, writes: &[PhaseWrite]) -> Result<Vec<Held>, Error> {

@@ -17,11 +17,13 @@ use social_testkit::{
     clock,
     fake::{FakeNetwork, FakePlatform, Turn},
     fixtures,
+    probe::{Probe, ProbeStore},
 };
 
 struct Shop {
     social: Social,
     store: Arc<MemoryStore>,
+    probe: Arc<Probe>,
     clock: ManualClock,
     user: UserId,
     accounts: Vec<Account>,
@@ -30,11 +32,12 @@ struct Shop {
 impl Shop {
     async fn open(platforms: Vec<FakePlatform>) -> Self {
         let store = Arc::new(MemoryStore::new());
+        let probe = Arc::new(Probe::default());
         let clock = clock::manual();
         let names: Vec<String> =
             platforms.iter().map(|p| social_core::Platform::descriptor(p).id.to_string()).collect();
         let mut builder = Social::builder()
-            .shared_store(store.clone())
+            .store(ProbeStore::new(store.clone(), probe.clone()))
             .keys(fixtures::key_ring())
             .clock(Arc::new(clock.clone()))
             .chance(Arc::new(SeededChance::new(1)));
@@ -44,7 +47,7 @@ impl Shop {
         let social = builder.build().unwrap();
         let user = fixtures::user("ada@example.org");
         store.insert_user(&user).await.unwrap();
-        let mut shop = Self { social, store, clock, user: user.id, accounts: Vec::new() };
+        let mut shop = Self { social, store, probe, clock, user: user.id, accounts: Vec::new() };
         for name in names {
             shop.connect(&name).await;
         }
@@ -550,4 +553,49 @@ async fn deleting_on_the_network_is_for_what_is_published_with_an_id() {
     shop.tick().await;
     let refused = shop.social.delete_remote(shop.user, unknown.deliveries[0].id).await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Conflict);
+}
+
+#[tokio::test]
+async fn what_hangs_in_a_lane_leaves_its_free_places_to_the_others() {
+    let network = FakeNetwork::default();
+    let fake = FakePlatform::new("fake", network.clone()).accounts(40).facts(|facts| facts.flow.max_in_flight = 8);
+    let shop = Shop::open(vec![fake]).await;
+    // More than half of the lane hangs, and there is more than the lane can take.
+    (0..6).for_each(|_| network.next("prepare", Turn::Hang));
+    for (number, account) in shop.accounts.iter().enumerate() {
+        shop.social.schedule(&shop.user, Draft::text(format!("{number:02}"))).on([account]).send().await.unwrap();
+    }
+    let (running, stop) = shop.run();
+    let begun = shop.clock.now();
+    shop.until("everything that does not hang is published", async || network.posts().len() == 34).await;
+    assert!(shop.clock.now().duration_since(begun).as_secs() < 5, "two places are enough");
+    stop.send(()).unwrap();
+    shop.until("the worker has stopped", async || running.is_finished()).await;
+    running.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_trickle_is_claimed_in_batches_and_still_on_time() {
+    let network = FakeNetwork::default();
+    let shop = Shop::open(vec![FakePlatform::new("fake", network.clone()).accounts(20)]).await;
+    let begin = later(shop.clock.now(), signed(Duration::from_secs(2)));
+    for number in 0..400_u32 {
+        let at = later(begin, signed(Duration::from_millis(5) * number));
+        let draft = Draft::text(at.as_millisecond().to_string());
+        shop.social.schedule(&shop.user, draft).on([&shop.accounts[number as usize % 20]]).at(at).send().await.unwrap();
+    }
+    let (running, stop) = shop.run();
+    for _ in 0..1_000 {
+        shop.clock.advance(Duration::from_millis(5));
+        for _ in 0..40 {
+            tokio::task::yield_now().await;
+        }
+        let now = shop.clock.now();
+        let due = (0..400_u32).filter(|n| later(begin, signed(Duration::from_millis(5) * *n)) <= now).count();
+        assert_eq!(network.posts().len(), due, "at {now}");
+    }
+    // Two seconds of posts, half a second of them at a time.
+    assert!(shop.probe.claims() < 20, "{} claims for 400 posts", shop.probe.claims());
+    stop.send(()).unwrap();
+    running.await.unwrap().unwrap();
 }

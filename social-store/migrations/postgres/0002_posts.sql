@@ -40,7 +40,7 @@ CREATE TABLE deliveries (
     late_limit_us    BIGINT      NOT NULL,
     committing_since TIMESTAMPTZ,
     parts            JSON,
-    error            JSON,
+    error            TEXT,
     remote_id        TEXT,
     permalink        TEXT,
     published_at     TIMESTAMPTZ,

@@ -1,6 +1,7 @@
 //! PostgreSQL's side of the seam.
 
 use std::{
+    collections::BTreeSet,
     fmt,
     sync::{Arc, Mutex, OnceLock, PoisonError},
     time::Instant,
@@ -37,13 +38,13 @@ pub struct PgBackend {
 pub struct PgTx(sqlx::Transaction<'static, Postgres>);
 
 /// How far the history is known to be complete. Numbers are given when a row is written and become visible when its transaction commits, so
-/// a row may appear below one that was read already. A number that was given before an instant belongs to a transaction that had begun to
-/// write by then; when all of those have ended, everything up to that number is there.
+/// a row may appear below one that was read already. But whoever gives a number holds a lock on the table from before that until it has
+/// ended: when all who held one at some instant have ended, everything up to the last number of that instant is there.
 #[derive(Debug, Default)]
 struct Horizon {
     complete: i64,
-    /// The last number at some instant, and the first transaction that had not begun to write then.
-    next: Option<(i64, i64)>,
+    /// The last number at some instant, and who was writing then.
+    next: Option<(i64, BTreeSet<String>)>,
 }
 
 impl PgBackend {
@@ -95,10 +96,8 @@ impl Backend for PgBackend {
     type Row = PgRow;
     type Tx<'a> = PgTx;
 
-    // The transaction gets its number before the row gets its own: see `Horizon`.
-    const APPEND_LOG: &'static str = "WITH tx AS MATERIALIZED (SELECT pg_current_xact_id()) \
-         INSERT INTO post_logs (id, post_id, delivery_id, user_id, platform, event, success, attempt, response, created_at) \
-         SELECT $1, post_id, id, user_id, platform, $3, $4, attempt, $5, $6 FROM tx CROSS JOIN deliveries WHERE id = $2";
+    const APPEND_LOG: &'static str = "INSERT INTO post_logs (id, post_id, delivery_id, user_id, platform, event, success, attempt, response, \
+         created_at) SELECT $1, post_id, id, user_id, platform, $3, $4, attempt, $5, $6 FROM deliveries WHERE id = $2";
 
     const LOCK_RATES: Option<&'static str> = Some("SELECT pg_advisory_xact_lock(7310593858020254323)");
 
@@ -139,20 +138,18 @@ impl Backend for PgBackend {
     }
 
     async fn complete_until(&self) -> sqlx::Result<Option<i64>> {
-        // The last number first, the transactions afterwards: see `Horizon`.
+        // The last number first, the writers afterwards: see `Horizon`.
         let last = self.fetch("SELECT coalesce(max(seq), 0) FROM post_logs".into(), Vec::new()).await?;
         let last: i64 = last.first().map(|row| Reader::of(row).int()).transpose()?.unwrap_or(0);
-        let running = self.fetch(
-            "SELECT pg_snapshot_xmin(s)::text::bigint, pg_snapshot_xmax(s)::text::bigint FROM pg_current_snapshot() s".into(),
+        let writers = self.fetch(
+            "SELECT virtualtransaction FROM pg_locks WHERE locktype = 'relation' AND relation = 'post_logs'::regclass \
+             AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND mode = 'RowExclusiveLock' AND granted"
+                .into(),
             Vec::new(),
         );
-        let (mut oldest, mut next) = (0, 0);
-        if let Some(row) = running.await?.first() {
-            let mut row = Reader::of(row);
-            (oldest, next) = (row.int()?, row.int()?);
-        }
+        let writers = writers.await?.iter().map(|row| Reader::of(row).text()).collect::<sqlx::Result<_>>()?;
         let mut horizon = self.horizon.lock().unwrap_or_else(PoisonError::into_inner);
-        horizon.see(last, oldest, next);
+        horizon.see(last, writers);
         Ok(Some(horizon.complete))
     }
 
@@ -204,19 +201,18 @@ impl Backend for PgBackend {
 }
 
 impl Horizon {
-    /// Takes in what was seen: the last number, the oldest transaction that was still running, and the next one to come.
-    fn see(&mut self, last: i64, oldest: i64, next: i64) {
-        if let Some((seq, first_after)) = self.next
-            && oldest >= first_after
+    /// Takes in what was seen: the last number, and who was writing afterwards.
+    fn see(&mut self, last: i64, writers: BTreeSet<String>) {
+        if let Some((seq, before)) = &self.next
+            && before.is_disjoint(&writers)
         {
-            self.complete = self.complete.max(seq);
+            self.complete = self.complete.max(*seq);
             self.next = None;
         }
-        if oldest >= next {
+        if writers.is_empty() {
             self.complete = self.complete.max(last);
-            self.next = None;
         } else if self.next.is_none() {
-            self.next = Some((last, next));
+            self.next = Some((last, writers));
         }
     }
 }
@@ -270,17 +266,15 @@ mod tests {
     #[test]
     fn the_history_is_complete_where_no_older_writer_is_left() {
         let mut horizon = Horizon::default();
-        horizon.see(10, 100, 100);
-        assert_eq!(horizon.complete, 10, "nobody was writing");
-        horizon.see(12, 100, 103);
-        assert_eq!(horizon.complete, 10, "transaction 100 may hold a number below 12");
-        horizon.see(20, 102, 110);
-        assert_eq!(horizon.complete, 10, "102 began to write before 12 was seen");
-        horizon.see(25, 103, 115);
-        assert_eq!(horizon.complete, 12, "whoever wrote at the time of 12 has ended");
-        horizon.see(30, 115, 120);
-        assert_eq!(horizon.complete, 25);
-        horizon.see(31, 130, 130);
-        assert_eq!(horizon.complete, 31);
+        let mut see = |last, writers: &[&str]| {
+            horizon.see(last, writers.iter().map(|name| (*name).to_owned()).collect());
+            horizon.complete
+        };
+        assert_eq!(see(10, &[]), 10, "nobody was writing");
+        assert_eq!(see(12, &["a", "b"]), 10, "a or b may hold a number below 12");
+        assert_eq!(see(20, &["b", "c"]), 10, "b was writing when 12 was seen");
+        assert_eq!(see(25, &["c", "d"]), 12, "whoever wrote at the time of 12 has ended");
+        assert_eq!(see(30, &["e"]), 25);
+        assert_eq!(see(31, &[]), 31);
     }
 }

@@ -1,13 +1,16 @@
 //! The hot path: claims in one short transaction, a batch of writes in one statement.
 //!
-//! Plans are kept as long as a connection, so they must be right for tables of every size. `few!` makes the planner expect a handful of
-//! rows from an array (it knows no better than a guess anyway): it then starts from the array and looks each row up by index, which is what
-//! we want however many there are. Without it, a plan that was made over an empty table would walk the whole table years later.
+//! These statements are planned anew each time, for the tables and the batch as they are: a plan that was kept since the tables were
+//! small would walk through all of them when they have grown. The time for that is shared by the batch.
 
 use std::collections::{BTreeSet, HashSet};
 
 use jiff::Timestamp;
-use social_core::store::{ClaimRequest, Held, Lease, PhaseWrite};
+use social_core::{
+    id::RemotePostId,
+    phase::RemotePost,
+    store::{ClaimRequest, Held, Lease, PhaseWrite},
+};
 use sqlx::{
     PgConnection,
     postgres::{PgPool, PgRow},
@@ -18,35 +21,39 @@ use crate::{
     backend::rounds,
     jobs::{WriteColumns, rests, status_alone, status_of},
     row::{Reader, claim_columns, delivery_columns},
-    value::postgres::{At, Id, Json, text},
+    value::{
+        json,
+        postgres::{At, Id, Json, text},
+    },
 };
 
-macro_rules! few {
-    ($place:literal) => {
-        concat!($place, " > 0 AND ", $place, " < 1000000000")
+/// Begins a transaction in which arrays are looked up row by row, through indexes, and never by walking a table.
+macro_rules! begin {
+    () => {
+        "BEGIN; SET LOCAL plan_cache_mode = force_custom_plan; SET LOCAL jit = off; \
+         SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off"
     };
 }
+pub(super) const BEGIN: &str = begin!();
 
 /// One claim at a time: two workers that look at the same moment would both find an account free and both take deliveries of it. The next
 /// statement sees what the holder before committed.
-const BEGIN_CLAIM: &str = "BEGIN; SELECT pg_advisory_xact_lock(6944676573823746419)";
+const BEGIN_CLAIM: &str = concat!(begin!(), "; SELECT pg_advisory_xact_lock(6944676573823746419)");
 
 /// `$1` platforms, `$2` how many of each, `$3` until, `$4` worker, `$5` end of the lease. Each lane walks one index in the order of waking
-/// and stops at its limit, whatever the backlog.
+/// and stops at its limit, whatever the backlog; for each row it looks once whether another worker holds its account. (`NOT EXISTS` says the
+/// same, but the planner may turn it round and compare each row with everything that is held.)
 pub(super) const CLAIM: &str = concat!(
     "WITH picked AS MATERIALIZED ( \
-         SELECT due.id, lane.place FROM unnest($1, $2) WITH ORDINALITY AS lane (platform, n, place) \
+         SELECT due.id FROM unnest($1, $2) AS lane (platform, n) \
          CROSS JOIN LATERAL ( \
              SELECT f.id FROM deliveries f \
              WHERE f.platform = lane.platform AND f.lease_until IS NULL AND f.wake_at IS NOT NULL AND f.wake_at <= $3 \
-             AND NOT EXISTS (SELECT 1 FROM deliveries h \
-                 WHERE h.account_id = f.account_id AND h.lease_until IS NOT NULL AND h.worker <> $4) \
-             ORDER BY f.wake_at LIMIT lane.n FOR UPDATE OF f SKIP LOCKED) AS due WHERE ",
-    few!("lane.place"),
-    "), d AS ( \
-         UPDATE deliveries t SET epoch = t.epoch + 1, lease_until = $5, worker = $4 FROM picked WHERE t.id = picked.id AND ",
-    few!("picked.place"),
-    " RETURNING t.*) \
+             AND (SELECT 1 FROM deliveries h \
+                 WHERE h.account_id = f.account_id AND h.lease_until IS NOT NULL AND h.worker <> $4 LIMIT 1) IS NULL \
+             ORDER BY f.wake_at LIMIT lane.n FOR UPDATE OF f SKIP LOCKED) AS due), \
+     d AS ( \
+         UPDATE deliveries t SET epoch = t.epoch + 1, lease_until = $5, worker = $4 FROM picked WHERE t.id = picked.id RETURNING t.*) \
      SELECT ",
     delivery_columns!(),
     ", ",
@@ -75,11 +82,10 @@ pub(super) async fn claim(pool: &PgPool, request: &ClaimRequest) -> sqlx::Result
 
 /// Writes, their rows of the history, and the status of posts with one delivery. A write counts under the current epoch; one from outside the
 /// engine besides only from a phase that allows it. Answers with what counted, and with the post where several deliveries decide its status.
-pub(super) const RECORD: &str = concat!(
-    "WITH w AS MATERIALIZED ( \
-         SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24) \
-         WITH ORDINALITY AS w (id, epoch, from_phases, phase, checkpoint, has_remote, remote_id, permalink, published_at, part, attempt, \
-             crashes, wake_at, due_at, committing_since, keep_error, error, lease, log_id, event, success, response, at, status, place)), \
+pub(super) const RECORD: &str = "WITH w AS MATERIALIZED ( \
+         SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25) \
+         AS w (id, epoch, from_phases, phase, checkpoint, has_remote, remote_id, permalink, published_at, part, attempt, \
+             crashes, wake_at, due_at, committing_since, keep_error, error, lease, log_id, event, success, response, at, status, turn)), \
      u AS ( \
          UPDATE deliveries d SET phase = w.phase, checkpoint = w.checkpoint, \
              remote_id = CASE WHEN w.has_remote THEN w.remote_id WHEN w.phase = 'published' THEN d.remote_id END, \
@@ -92,21 +98,18 @@ pub(super) const RECORD: &str = concat!(
              updated_at = w.at, epoch = d.epoch + CASE w.lease WHEN 2 THEN 1 ELSE 0 END, \
              lease_until = CASE w.lease WHEN 0 THEN d.lease_until END, worker = CASE w.lease WHEN 0 THEN d.worker END \
          FROM w WHERE d.id = w.id AND d.epoch = w.epoch \
-         AND (w.from_phases IS NULL OR strpos(w.from_phases, ',' || d.phase || ',') > 0) AND ",
-    few!("w.place"),
-    "    RETURNING d.id, d.post_id, d.user_id, d.platform, w.log_id, w.event, w.success, w.attempt, w.response, w.at, w.status, w.place), \
+         AND (w.from_phases IS NULL OR strpos(w.from_phases, ',' || d.phase || ',') > 0) \
+         RETURNING d.id, d.post_id, d.user_id, d.platform, w.log_id, w.event, w.success, w.attempt, w.response, w.at, w.status, w.turn), \
      l AS ( \
          INSERT INTO post_logs (id, post_id, delivery_id, user_id, platform, event, success, attempt, response, created_at) \
-         SELECT log_id, post_id, id, user_id, platform, event, success, attempt, response, at FROM u ORDER BY place), \
+         SELECT log_id, post_id, id, user_id, platform, event, success, attempt, response, at FROM u ORDER BY turn), \
      s AS MATERIALIZED ( \
-         SELECT u.id, u.post_id, u.status, u.place, \
+         SELECT u.id, u.post_id, u.status, \
              u.status IS NOT NULL AND EXISTS (SELECT 1 FROM deliveries o WHERE o.post_id = u.post_id AND o.id <> u.id) AS several \
          FROM u), \
      p AS ( \
-         UPDATE posts p SET status = s.status FROM s WHERE p.id = s.post_id AND s.status IS NOT NULL AND NOT s.several AND ",
-    few!("s.place"),
-    ") SELECT id, CASE WHEN several THEN post_id END FROM s"
-);
+         UPDATE posts p SET status = s.status FROM s WHERE p.id = s.post_id AND s.status IS NOT NULL AND NOT s.several) \
+     SELECT id, CASE WHEN several THEN post_id END FROM s";
 
 /// The columns of a batch.
 #[derive(Default)]
@@ -127,7 +130,7 @@ struct Batch {
     due_at: Vec<Option<At>>,
     committing_since: Vec<Option<At>>,
     keep_error: Vec<bool>,
-    error: Vec<Option<Json>>,
+    error: Vec<Option<String>>,
     lease: Vec<i64>,
     log_id: Vec<Id>,
     event: Vec<String>,
@@ -136,10 +139,13 @@ struct Batch {
     at: Vec<At>,
     /// The post's status if this is its only delivery; none while somebody is at work.
     status: Vec<Option<&'static str>>,
+    /// The place of the write in the caller's order, which is that of the history.
+    turn: Vec<i64>,
 }
 
 impl Batch {
-    fn push(&mut self, write: &PhaseWrite) {
+    fn push(&mut self, turn: usize, write: &PhaseWrite) {
+        self.turn.push(i64::try_from(turn).unwrap_or(i64::MAX));
         let row = WriteColumns::of(write);
         self.id.push(Id(write.delivery.uuid()));
         self.epoch.push(write.epoch.0);
@@ -150,10 +156,10 @@ impl Batch {
         self.published_at.push(row.published_at.map(At));
         self.lease.push(row.lease());
         self.keep_error.push(row.keep_error);
-        self.error.push(row.error.map(|error| Json(error.to_owned())));
+        self.error.push(row.error.map(|error| text(error.to_owned())));
         self.from_phases.push(row.from);
         self.checkpoint.push(row.checkpoint.map(Json));
-        self.part.push(row.part.map(without_nul));
+        self.part.push(write.part.as_ref().map(part));
         self.attempt.push(write.attempt.into());
         self.crashes.push(write.crashes.into());
         self.wake_at.push(write.wake_at.map(At));
@@ -194,6 +200,7 @@ impl Batch {
             .bind(self.response)
             .bind(self.at)
             .bind(self.status)
+            .bind(self.turn)
             .fetch_all(connection)
             .await?;
         let (mut held, mut shared) = (HashSet::with_capacity(rows.len()), BTreeSet::new());
@@ -207,23 +214,17 @@ impl Batch {
 }
 
 /// A part is added to a list that PostgreSQL has to understand, and it understands no NUL.
-fn without_nul(part: String) -> Json {
-    Json(if part.contains("\\u0000") { part.replace("\\u0000", "") } else { part })
+fn part(part: &RemotePost) -> Json {
+    let id = part.id.as_ref().map(|id| RemotePostId::new(text(id.as_str().to_owned())));
+    Json(json(&RemotePost { id, permalink: part.permalink.clone().map(text) }))
 }
 
 pub(super) async fn record(pool: &PgPool, writes: &[PhaseWrite]) -> sqlx::Result<Vec<Held>> {
-    let mut rounds = rounds(writes, |write| write.delivery);
-    let alone = rounds.len() == 1 && !writes.iter().any(|write| rests(write.phase));
     let mut answers = vec![Held::Lost; writes.len()];
-    if alone {
-        // One statement is a transaction by itself, without the round trips around it: the write-aheads go this way.
-        round(&mut *pool.acquire().await?, writes, &mut rounds.remove(0), &mut answers).await?;
-        return Ok(answers);
-    }
-    let mut tx = pool.begin().await?;
+    let mut tx = pool.begin_with(BEGIN).await?;
     let mut shared = BTreeSet::new();
-    for places in &mut rounds {
-        shared.extend(round(&mut tx, writes, places, &mut answers).await?);
+    for mut places in rounds(writes, |write| write.delivery) {
+        shared.extend(round(&mut tx, writes, &mut places, &mut answers).await?);
     }
     if !shared.is_empty() {
         follow(&mut tx, shared).await?;
@@ -242,7 +243,7 @@ async fn round(
     // In the order of ids, as every batch does it, so that two of them do not wait for each other.
     places.sort_unstable_by_key(|place| writes[*place].delivery);
     let mut batch = Batch::default();
-    places.iter().for_each(|place| batch.push(&writes[*place]));
+    places.iter().for_each(|place| batch.push(*place, &writes[*place]));
     let (held, shared) = batch.write(connection).await?;
     for place in places {
         if held.contains(&writes[*place].delivery.uuid()) {
@@ -267,19 +268,12 @@ async fn follow(connection: &mut PgConnection, posts: BTreeSet<Uuid>) -> sqlx::R
     Ok(())
 }
 
-const RENEW: &str = concat!(
-    "UPDATE deliveries d SET lease_until = $3 FROM unnest($1, $2) WITH ORDINALITY AS w (id, epoch, place) \
-     WHERE d.id = w.id AND d.epoch = w.epoch AND d.lease_until IS NOT NULL AND ",
-    few!("w.place"),
-    " RETURNING d.id, d.epoch"
-);
+// What is held has a worker. Said in this way, the planner finds the rows by their ids and does not look through everything that is held.
+pub(super) const RENEW: &str = "UPDATE deliveries d SET lease_until = $3 FROM unnest($1, $2) AS w (id, epoch) \
+     WHERE d.id = w.id AND d.epoch = w.epoch AND d.worker IS NOT NULL RETURNING d.id, d.epoch";
 
-const REST: &str = concat!(
-    "UPDATE deliveries d SET lease_until = NULL, worker = NULL, wake_at = $3 \
-     FROM unnest($1, $2) WITH ORDINALITY AS w (id, epoch, place) \
-     WHERE d.id = w.id AND d.epoch = w.epoch AND d.lease_until IS NOT NULL AND ",
-    few!("w.place")
-);
+pub(super) const REST: &str = "UPDATE deliveries d SET lease_until = NULL, worker = NULL, wake_at = $3 \
+     FROM unnest($1, $2) AS w (id, epoch) WHERE d.id = w.id AND d.epoch = w.epoch AND d.worker IS NOT NULL";
 
 fn sorted(leases: &[Lease]) -> (Vec<Id>, Vec<i64>) {
     let mut pairs: Vec<_> = leases.iter().map(|lease| (lease.delivery, lease.epoch)).collect();
@@ -289,7 +283,9 @@ fn sorted(leases: &[Lease]) -> (Vec<Id>, Vec<i64>) {
 
 pub(super) async fn renew(pool: &PgPool, leases: &[Lease], until: Timestamp) -> sqlx::Result<Vec<Held>> {
     let (ids, epochs) = sorted(leases);
-    let rows = sqlx::query(RENEW).bind(ids).bind(epochs).bind(At(until)).fetch_all(pool).await?;
+    let mut tx = pool.begin_with(BEGIN).await?;
+    let rows = sqlx::query(RENEW).bind(ids).bind(epochs).bind(At(until)).fetch_all(&mut *tx).await?;
+    tx.commit().await?;
     let mut held = HashSet::with_capacity(rows.len());
     for row in &rows {
         let mut row = Reader::of(row);
@@ -303,6 +299,7 @@ pub(super) async fn renew(pool: &PgPool, leases: &[Lease], until: Timestamp) -> 
 
 pub(super) async fn rest(pool: &PgPool, leases: &[Lease], wake_at: Timestamp) -> sqlx::Result<()> {
     let (ids, epochs) = sorted(leases);
-    sqlx::query(REST).bind(ids).bind(epochs).bind(At(wake_at)).execute(pool).await?;
-    Ok(())
+    let mut tx = pool.begin_with(BEGIN).await?;
+    sqlx::query(REST).bind(ids).bind(epochs).bind(At(wake_at)).execute(&mut *tx).await?;
+    tx.commit().await
 }

@@ -9,8 +9,7 @@ use crate::{
     value::{Value, postgres, values},
 };
 
-/// Post, deliveries and the beginning of their history, or nothing at all where the key is known. The post comes first: the transaction has
-/// its number before the history gives one.
+/// Post, deliveries and the beginning of their history, or nothing at all where the key is known.
 const INSERT: &str = "WITH p AS ( \
          INSERT INTO posts (id, user_id, content, draft, media_url, scheduled_time, local_time, time_zone, status, idempotency_key, \
              idempotency_fingerprint, created_at, updated_at) \

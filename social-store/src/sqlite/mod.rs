@@ -7,6 +7,8 @@
 mod backend;
 mod jobs;
 mod posts;
+#[cfg(test)]
+pub(crate) mod tests;
 mod writer;
 
 use std::{
@@ -226,18 +228,4 @@ fn portions<T>(mut items: &[T]) -> impl Iterator<Item = &[T]> {
         items = rest;
         Some(portion)
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn portions_keep_the_order_and_lose_nothing() {
-        let items: Vec<_> = (0..151).collect();
-        let lengths: Vec<_> = portions(&items).map(<[_]>::len).collect();
-        assert_eq!(lengths, [64, 64, 16, 4, 1, 1, 1]);
-        assert_eq!(portions(&items).flatten().copied().collect::<Vec<_>>(), items);
-        assert_eq!(groups(2, 3), "(?, ?, ?), (?, ?, ?)");
-    }
 }
