@@ -206,13 +206,21 @@ impl AuthorizeRequest {
     }
 }
 
-/// Where to send the person, and what to keep.
-#[derive(Debug)]
+/// Where to send the person, and what to keep. The address holds the state and is not printed.
 pub struct Authorization {
     /// Where to send the person.
     pub url: Url,
     /// What to keep, sealed, until they come back.
     pub pending: PendingAuthorization,
+}
+
+impl std::fmt::Debug for Authorization {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Authorization")
+            .field("host", &self.url.host_str())
+            .field("pending", &self.pending)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What is kept between sending a person away and their coming back.

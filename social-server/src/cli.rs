@@ -225,7 +225,10 @@ async fn keys_command(command: KeysCommand) -> Result<ExitCode, ExitCode> {
             keys::check(&*store, &ring, &vault, Missing::Refuse).await.map_err(failed)?;
             let done = keys::rotate(&*store, &vault).await.map_err(failed)?;
             let keys::Rotated { rewrapped, changed, failed } = done;
-            say(&format!("{rewrapped} connections are sealed by {} now, {changed} had changed meanwhile, {failed} failed.", ring.primary_id()));
+            say(&format!(
+                "{rewrapped} connections are sealed by {} now, {changed} had changed meanwhile, {failed} failed.",
+                ring.primary_id()
+            ));
             Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
     }

@@ -62,11 +62,16 @@ pub(crate) async fn run(file: Option<&Path>, json: bool) -> ExitCode {
     let mut findings = Findings::default();
     match Config::load(file) {
         Ok(config) => examine(&config, &mut findings).await,
-        Err(error) => findings.fail("configuration", error.to_string(), "Correct the setting; `social-server serve --help` lists all of them."),
+        Err(error) => findings.fail(
+            "configuration",
+            error.to_string(),
+            "Correct the setting; `social-server serve --help` lists all of them.",
+        ),
     }
     let failed = findings.0.iter().any(|finding| finding.result == Mark::Fail);
     if json {
-        say(&serde_json::to_string_pretty(&serde_json::json!({ "ok": !failed, "findings": findings.0 })).unwrap_or_default());
+        say(&serde_json::to_string_pretty(&serde_json::json!({ "ok": !failed, "findings": findings.0 }))
+            .unwrap_or_default());
     } else {
         for Finding { check, result, found, fix } in &findings.0 {
             let mark = match result {
@@ -95,7 +100,8 @@ async fn examine(config: &Config, findings: &mut Findings) {
             Some(ring)
         }
         Err(error) => {
-            let fix = "Set SOCIAL_MASTER_KEYS to what `social-server keys generate` prints, and keep a copy in a safe place.";
+            let fix =
+                "Set SOCIAL_MASTER_KEYS to what `social-server keys generate` prints, and keep a copy in a safe place.";
             findings.fail("master keys", detail(&error), fix);
             None
         }
@@ -103,9 +109,17 @@ async fn examine(config: &Config, findings: &mut Findings) {
     match tokio::time::timeout(PATIENCE, start::open_store(config)).await {
         Ok(Ok(store)) => database(&*store, ring, findings).await,
         Ok(Err(error)) => {
-            findings.fail("database", detail(&error), "Look at SOCIAL_DATABASE_URL, and whether the database runs and lets this user in.");
+            findings.fail(
+                "database",
+                detail(&error),
+                "Look at SOCIAL_DATABASE_URL, and whether the database runs and lets this user in.",
+            );
         }
-        Err(_) => findings.fail("database", "no answer in time", "Look at SOCIAL_DATABASE_URL, and whether the database can be reached."),
+        Err(_) => findings.fail(
+            "database",
+            "no answer in time",
+            "Look at SOCIAL_DATABASE_URL, and whether the database can be reached.",
+        ),
     }
     media(config, findings).await;
     match TimeZone::get("Europe/Berlin") {
@@ -130,9 +144,17 @@ fn addresses(config: &Config, findings: &mut Findings) {
     match &config.public_url {
         Some(_) => findings.ok("public address", url.to_string()),
         None if config.listen.ip().is_loopback() => {
-            findings.warn("public address", format!("{url}, which only this machine can reach"), "Set SOCIAL_PUBLIC_URL where others are to connect accounts.");
+            findings.warn(
+                "public address",
+                format!("{url}, which only this machine can reach"),
+                "Set SOCIAL_PUBLIC_URL where others are to connect accounts.",
+            );
         }
-        None => findings.fail("public address", "SOCIAL_PUBLIC_URL is not set although the API listens for others", "Set SOCIAL_PUBLIC_URL to the https:// address of this server."),
+        None => findings.fail(
+            "public address",
+            "SOCIAL_PUBLIC_URL is not set although the API listens for others",
+            "Set SOCIAL_PUBLIC_URL to the https:// address of this server.",
+        ),
     }
     if url.scheme() == "https" && config.trusted_proxies.is_empty() {
         findings.warn(
@@ -150,32 +172,48 @@ fn access(config: &Config, findings: &mut Findings) {
         None => findings.warn("admin key", "it is not set", "Set SOCIAL_ADMIN_KEY, or nobody can make users and keys."),
     }
     if config.rate_limits == Switch::Off {
-        findings.warn("rate limits", "off", "Remove SOCIAL_RATE_LIMITS=off unless this is a test: networks block apps that pass their limits.");
+        findings.warn(
+            "rate limits",
+            "off",
+            "Remove SOCIAL_RATE_LIMITS=off unless this is a test: networks block apps that pass their limits.",
+        );
     }
 }
 
 fn networks(config: &Config, findings: &mut Findings) {
     if config.networks.values().all(|network| network.client_id.is_none()) {
-        findings.fail("networks", "none is configured", "Set SOCIAL_X_CLIENT_ID and SOCIAL_X_CLIENT_SECRET, for example.");
+        findings.fail(
+            "networks",
+            "none is configured",
+            "Set SOCIAL_X_CLIENT_ID and SOCIAL_X_CLIENT_SECRET, for example.",
+        );
     }
     let base = config.public_address(config.listen);
     for (name, network) in config.networks.iter().filter(|(_, network)| network.client_id.is_some()) {
         let platform = match start::network_of(name, network) {
             Ok(platform) => platform,
             Err(error) => {
-                findings.fail("network", detail(&error), format!("Correct the SOCIAL_{}_* settings.", name.to_uppercase()));
+                findings.fail(
+                    "network",
+                    detail(&error),
+                    format!("Correct the SOCIAL_{}_* settings.", name.to_uppercase()),
+                );
                 continue;
             }
         };
         let callback = base.join(&format!("auth/callback/{name}")).map(String::from).unwrap_or_default();
-        let place = network.base_url.as_ref().map_or(String::new(), |base| format!(", at {base} instead of the network itself"));
+        let place = network
+            .base_url
+            .as_ref()
+            .map_or(String::new(), |base| format!(", at {base} instead of the network itself"));
         findings.ok("network", format!("{name}: register {callback} as redirect URI, to the letter{place}"));
         let today = Timestamp::now().to_zoned(TimeZone::UTC).date();
         if let Some(day) = platform.sunset() {
             let version = &platform.descriptor().api_version;
             let left = today.until(day).map(|span| span.get_days()).unwrap_or_default();
             let text = format!("{name}: version {version} is switched off on {day}");
-            let fix = format!("Set SOCIAL_{}_API_VERSION to a newer version, or update this program.", name.to_uppercase());
+            let fix =
+                format!("Set SOCIAL_{}_API_VERSION to a newer version, or update this program.", name.to_uppercase());
             match left {
                 ..0 => findings.fail("version", text, fix),
                 0..45 => findings.warn("version", text, fix),
@@ -223,13 +261,21 @@ async fn media(config: &Config, findings: &mut Findings) {
     match written.await {
         Ok(()) => findings.ok("media folder", format!("{shown} can be written")),
         Err(error) => {
-            findings.fail("media folder", format!("{shown} cannot be written: {error}"), "Give this user the right to write there, or set SOCIAL_MEDIA_DIR.");
+            findings.fail(
+                "media folder",
+                format!("{shown} cannot be written: {error}"),
+                "Give this user the right to write there, or set SOCIAL_MEDIA_DIR.",
+            );
             return;
         }
     }
     match free_bytes(&folder).await {
         Some(free) if free < ENOUGH_BYTES => {
-            findings.warn("disk space", format!("{} MB are free for files", free / 1_000_000), "Make room, or set SOCIAL_MEDIA_DIR to a larger disk.");
+            findings.warn(
+                "disk space",
+                format!("{} MB are free for files", free / 1_000_000),
+                "Make room, or set SOCIAL_MEDIA_DIR to a larger disk.",
+            );
         }
         Some(free) => findings.ok("disk space", format!("{} GB are free for files", free / 1_000_000_000)),
         None => findings.warn("disk space", "this system does not say", "Look yourself."),

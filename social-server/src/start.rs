@@ -73,7 +73,9 @@ pub async fn installation(
 /// Says what an operator should know before it goes wrong.
 pub fn warn_about(config: &Config, state: &State) {
     if config.rate_limits == Switch::Off {
-        tracing::warn!("SOCIAL_RATE_LIMITS is off: posts never wait for the networks' limits; the networks may block the app");
+        tracing::warn!(
+            "SOCIAL_RATE_LIMITS is off: posts never wait for the networks' limits; the networks may block the app"
+        );
     }
     if config.request_limits == Switch::Off {
         tracing::warn!("SOCIAL_REQUEST_LIMITS is off: anybody may send as many requests as they like");
@@ -86,7 +88,9 @@ pub fn warn_about(config: &Config, state: &State) {
     }
     if config.public_url.is_none() && !config.listen.ip().is_loopback() {
         let url = state.public_url();
-        tracing::warn!("SOCIAL_PUBLIC_URL is not set: links and callbacks lead to {url}, which only this machine can reach");
+        tracing::warn!(
+            "SOCIAL_PUBLIC_URL is not set: links and callbacks lead to {url}, which only this machine can reach"
+        );
     }
     if state.social().platforms().next().is_none() {
         tracing::warn!("no network is configured: set SOCIAL_X_CLIENT_ID and SOCIAL_X_CLIENT_SECRET, for example");
@@ -102,7 +106,8 @@ pub fn warn_about(config: &Config, state: &State) {
 /// `Config` if something else counts already.
 pub fn recorder() -> Result<PrometheusHandle, Error> {
     let buckets = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0];
-    let builder = PrometheusBuilder::new().set_buckets(&buckets).map_err(|e| faulty("the metrics cannot be set up").source(e))?;
+    let builder =
+        PrometheusBuilder::new().set_buckets(&buckets).map_err(|e| faulty("the metrics cannot be set up").source(e))?;
     let handle = builder.install_recorder().map_err(|e| faulty("the metrics cannot be set up").source(e))?;
     let help = [
         ("social_deliveries_total", "Deliveries that ended, by network and outcome."),

@@ -81,7 +81,11 @@ impl Client {
     /// An answer that does not end.
     pub(super) async fn stream(&self, path: &str) -> Result<Response, Trouble> {
         let response = self.request(Method::GET, path).send().await?;
-        if response.status().is_success() { Ok(response) } else { Err(format!("{path} answered {}", response.status()).into()) }
+        if response.status().is_success() {
+            Ok(response)
+        } else {
+            Err(format!("{path} answered {}", response.status()).into())
+        }
     }
 
     /// What a browser does: no key, but a cookie.

@@ -124,10 +124,8 @@ impl Stage {
         let settings = social_sandbox::Settings { processing_ms: options.processing_ms, ..Default::default() };
         let sandbox = Sandbox::new().seed(20_261_122).settings(settings).start().await?;
         let folder = tempfile::tempdir()?;
-        let database = options
-            .database
-            .clone()
-            .unwrap_or_else(|| format!("sqlite://{}", folder.path().join("demo.db").display()));
+        let database =
+            options.database.clone().unwrap_or_else(|| format!("sqlite://{}", folder.path().join("demo.db").display()));
         let (_, keys) = KeyRing::generate("demo").map_err(|error| error.to_string())?;
         let admin_key = crypto::random_token(24);
         let acceptor = bind(options.port).await?;
@@ -168,7 +166,9 @@ impl Stage {
         let key = key["key"].as_str().ok_or("the API gave no key")?.to_owned();
         let client = Client::new(&self.url, &key)?;
         say("Connecting accounts, as three people in three browsers would:");
-        for (platform, persona, preset) in [("x", "ada", None), ("linkedin", "linus", Some("member")), ("linkedin", "ada", Some("page"))] {
+        for (platform, persona, preset) in
+            [("x", "ada", None), ("linkedin", "linus", Some("member")), ("linkedin", "ada", Some("page"))]
+        {
             browser::connect(&client, platform, persona, preset).await?;
         }
         let places = plan::places(&client).await?;
@@ -202,14 +202,20 @@ impl Stage {
         say("Try it by hand:");
         say(&format!("  export KEY={key}"));
         say(&format!("  curl -s {url}/accounts -H \"Authorization: Bearer $KEY\""));
-        say(&format!("  curl -s {url}/post/schedule -H \"Authorization: Bearer $KEY\" -H 'Content-Type: application/json' \\"));
+        say(&format!(
+            "  curl -s {url}/post/schedule -H \"Authorization: Bearer $KEY\" -H 'Content-Type: application/json' \\"
+        ));
         say("       -d '{\"content\": \"Hello from curl\", \"platforms\": [\"x\", \"linkedin\"]}'");
-        say(&format!("  curl -s {url}/auth/links -H \"Authorization: Bearer $KEY\" -H 'Content-Type: application/json' -d '{{\"platform\": \"x\"}}'"));
+        say(&format!(
+            "  curl -s {url}/auth/links -H \"Authorization: Bearer $KEY\" -H 'Content-Type: application/json' -d '{{\"platform\": \"x\"}}'"
+        ));
         say("       and open the link in a browser to connect another account");
         say(&format!("  curl -sN {url}/events -H \"Authorization: Bearer $KEY\"   live changes"));
         say(&format!("  curl -s {sandbox}/_sandbox/ledger   every object that ever became visible"));
         say("  curl -s -X POST \\");
-        say(&format!("       {sandbox}/_sandbox/faults -d '{{\"platform\":\"x\",\"operation\":\"posts.create\",\"when\":\"after\",\"fault\":\"reset\",\"times\":1}}'"));
+        say(&format!(
+            "       {sandbox}/_sandbox/faults -d '{{\"platform\":\"x\",\"operation\":\"posts.create\",\"when\":\"after\",\"fault\":\"reset\",\"times\":1}}'"
+        ));
         say("       and the next post on X loses its answer: it is asked for, never sent twice");
         say(&format!("  the admin key, which makes users and keys: {admin_key}"));
         say("");
@@ -226,7 +232,9 @@ impl Stage {
 async fn bind(port: Option<u16>) -> Result<Acceptor, Trouble> {
     let at = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     match port {
-        Some(port) => Ok(Acceptor::bind(at(port)).await.map_err(|error| format!("port {port} cannot be used: {error}"))?),
+        Some(port) => {
+            Ok(Acceptor::bind(at(port)).await.map_err(|error| format!("port {port} cannot be used: {error}"))?)
+        }
         None => match Acceptor::bind(at(USUAL_PORT)).await {
             Ok(acceptor) => Ok(acceptor),
             Err(_) => Ok(Acceptor::bind(at(0)).await?),

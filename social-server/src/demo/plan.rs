@@ -146,8 +146,16 @@ pub(super) async fn schedule(
                 ],
             }),
         ),
-        ("video", all, json!({ "content": "Six seconds of light.", "media": [{ "id": files["video"], "title": "Six seconds of light" }] })),
-        ("document", linkedin, json!({ "content": "The plan of the day.", "media": [{ "id": files["document"], "title": "Opening day" }] })),
+        (
+            "video",
+            all,
+            json!({ "content": "Six seconds of light.", "media": [{ "id": files["video"], "title": "Six seconds of light" }] }),
+        ),
+        (
+            "document",
+            linkedin,
+            json!({ "content": "The plan of the day.", "media": [{ "id": files["document"], "title": "Opening day" }] }),
+        ),
         (
             "thread",
             vec![x.clone()],

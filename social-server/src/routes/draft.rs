@@ -8,7 +8,13 @@ use social_core::{
     AccountId, Draft, MediaId, PlatformId, UserId,
     draft::{Attachment, Link, MediaRef, Override, StoredMedia},
 };
-use utoipa::ToSchema;
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{
+        Ref, RefOr,
+        schema::{ObjectBuilder, OneOfBuilder, Schema, Type},
+    },
+};
 use uuid::Uuid;
 
 use crate::{problem::Problem, state::State, views::ViolationView};
@@ -35,31 +41,45 @@ pub(crate) struct MediaBody {
 }
 
 /// A link with what its card shows. A text is a link without more.
-#[derive(Debug, Clone, ToSchema)]
-pub(crate) struct LinkBody {
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct LinkFields {
     /// Where it leads.
     url: String,
     /// The card's title.
+    #[serde(default)]
     title: Option<String>,
     /// The card's text.
+    #[serde(default)]
     description: Option<String>,
     /// The card's picture: the id of a file that `POST /media` took.
+    #[serde(default)]
     thumbnail: Option<Uuid>,
+}
+
+/// An address, or an object that also says what a card shows.
+#[derive(Debug, Clone)]
+pub(crate) struct LinkBody(LinkFields);
+
+impl PartialSchema for LinkBody {
+    fn schema() -> RefOr<Schema> {
+        let address = ObjectBuilder::new().schema_type(Type::String).description(Some("An address."));
+        OneOfBuilder::new()
+            .item(address)
+            .item(Ref::from_schema_name("LinkFields"))
+            .description(Some("A link: an address, or an object that also says what a card shows."))
+            .into()
+    }
+}
+
+impl ToSchema for LinkBody {
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        schemas.push(("LinkFields".to_owned(), LinkFields::schema()));
+    }
 }
 
 impl<'de> Deserialize<'de> for LinkBody {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(deny_unknown_fields)]
-        struct Fields {
-            url: String,
-            #[serde(default)]
-            title: Option<String>,
-            #[serde(default)]
-            description: Option<String>,
-            #[serde(default)]
-            thumbnail: Option<Uuid>,
-        }
         struct TextOrObject;
         impl<'de> de::Visitor<'de> for TextOrObject {
             type Value = LinkBody;
@@ -67,12 +87,10 @@ impl<'de> Deserialize<'de> for LinkBody {
                 f.write_str("an address, or an object with `url`")
             }
             fn visit_str<E: de::Error>(self, url: &str) -> Result<LinkBody, E> {
-                Ok(LinkBody { url: url.to_owned(), title: None, description: None, thumbnail: None })
+                Ok(LinkBody(LinkFields { url: url.to_owned(), title: None, description: None, thumbnail: None }))
             }
             fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<LinkBody, A::Error> {
-                let Fields { url, title, description, thumbnail } =
-                    Fields::deserialize(de::value::MapAccessDeserializer::new(map))?;
-                Ok(LinkBody { url, title, description, thumbnail })
+                LinkFields::deserialize(de::value::MapAccessDeserializer::new(map)).map(LinkBody)
             }
         }
         deserializer.deserialize_any(TextOrObject)
@@ -169,16 +187,25 @@ impl Parts {
                 let field = format!("options.{name}");
                 let platform = PlatformId::parse(&name).ok().filter(|id| state.social.platform(id).is_ok());
                 match platform {
-                    Some(_) if !value.is_object() => error("wrong_type", field, "options are an object", "Send an object."),
+                    Some(_) if !value.is_object() => {
+                        error("wrong_type", field, "options are an object", "Send an object.")
+                    }
                     Some(platform) => drop(draft.options.insert(platform, value)),
-                    None => error("platform_unknown", field, "this installation has no network of that name", "Remove it."),
+                    None => {
+                        error("platform_unknown", field, "this installation has no network of that name", "Remove it.")
+                    }
                 }
             }
         }
         for id in self.overrides.iter().flat_map(BTreeMap::keys) {
             if !accounts.contains(&AccountId::from_uuid(*id)) {
                 let field = format!("overrides.{id}");
-                error("account_not_chosen", field, "the post does not go to this account", "Remove it, or add the account.");
+                error(
+                    "account_not_chosen",
+                    field,
+                    "the post does not go to this account",
+                    "Remove it, or add the account.",
+                );
             }
         }
         let media = self.media.map(|mut items| {
@@ -191,7 +218,12 @@ impl Parts {
         };
         for (index, item) in media.iter().flatten().enumerate() {
             if item.id.is_some() == item.url.is_some() {
-                error("media_source", format!("media[{index}]"), "a file has either an `id` or a `url`", "Give one of them.");
+                error(
+                    "media_source",
+                    format!("media[{index}]"),
+                    "a file has either an `id` or a `url`",
+                    "Give one of them.",
+                );
             }
         }
         if media.as_ref().is_some_and(|items| items.len() > MOST_FILES) {
@@ -276,10 +308,11 @@ async fn stored(state: &State, user: UserId, id: Uuid, field: &str) -> Result<St
 
 impl LinkBody {
     async fn read(self, state: &State, user: UserId, field: &str) -> Result<Link, Problem> {
-        let thumbnail = match self.thumbnail {
+        let LinkFields { url, title, description, thumbnail } = self.0;
+        let thumbnail = match thumbnail {
             Some(id) => Some(MediaRef::from(stored(state, user, id, &format!("{field}.thumbnail")).await?)),
             None => None,
         };
-        Ok(Link { url: self.url, title: self.title, description: self.description, thumbnail })
+        Ok(Link { url, title, description, thumbnail })
     }
 }

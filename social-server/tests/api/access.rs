@@ -19,7 +19,10 @@ async fn users_and_keys_are_made_by_the_admin_alone() {
     }
     world.post("/users", &tenant.key, user.clone()).await.refused(403, "admin_key_needed");
     world.get("/users", &tenant.key).await.refused(403, "admin_key_needed");
-    world.post("/keys", &tenant.key, json!({ "user_id": tenant.id, "name": "n" })).await.refused(403, "admin_key_needed");
+    world
+        .post("/keys", &tenant.key, json!({ "user_id": tenant.id, "name": "n" }))
+        .await
+        .refused(403, "admin_key_needed");
     world.get("/accounts", ADMIN).await.refused(403, "user_key_needed");
     let made = world.post("/users", ADMIN, json!({ "email": "b@example.com", "plan": "pro" })).await.expect(201);
     assert_eq!((made["email"].as_str(), made["plan"].as_str()), (Some("b@example.com"), Some("pro")));
@@ -77,7 +80,8 @@ async fn a_key_with_scopes_does_only_what_they_say() {
     world.call("POST", "/media", reader, None).await.refused(403, "missing_scope");
     let wrong = json!({ "user_id": tenant.id, "name": "", "scopes": ["posts:all"] });
     let problem = world.post("/keys", ADMIN, wrong).await.refused(422, "invalid");
-    let fields: Vec<_> = problem["violations"].as_array().unwrap().iter().map(|v| v["field"].as_str().unwrap()).collect();
+    let fields: Vec<_> =
+        problem["violations"].as_array().unwrap().iter().map(|v| v["field"].as_str().unwrap()).collect();
     assert_eq!(fields, ["name", "scopes[0]"]);
     let nobody = json!({ "user_id": "0198f3a0-0000-7000-8000-000000000000", "name": "n" });
     world.post("/keys", ADMIN, nobody).await.refused(404, "not_found");

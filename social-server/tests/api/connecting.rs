@@ -41,7 +41,10 @@ async fn a_person_connects_and_comes_back_to_the_application() {
     let body = json!({ "platform": "x", "return_to": "https://app.example/settings?tab=1" });
     let link = world.post("/auth/links", &tenant.key, body).await.expect(201);
     let url: url::Url = link["url"].as_str().unwrap().parse().unwrap();
-    assert_eq!((url.origin().ascii_serialization().as_str(), url.path()), ("https://social.example", "/auth/connect/x"));
+    assert_eq!(
+        (url.origin().ascii_serialization().as_str(), url.path()),
+        ("https://social.example", "/auth/connect/x")
+    );
     let sent = world.browse(&url[url::Position::BeforePath..], "").await;
     assert_eq!(sent.status, 303);
     assert_eq!(query(&sent.location(), "redirect_uri"), "https://social.example/auth/callback/x");
@@ -66,7 +69,10 @@ async fn a_person_connects_and_comes_back_to_the_application() {
     let connections = world.get("/connections", &tenant.key).await.expect(200);
     let connection = &connections["items"][0];
     assert_eq!(connection["accounts"].as_array().unwrap().len(), 2);
-    assert_eq!(connection["scopes"], json!({ "requested": ["read", "write"], "granted": ["read", "write"], "missing": [] }));
+    assert_eq!(
+        connection["scopes"],
+        json!({ "requested": ["read", "write"], "granted": ["read", "write"], "missing": [] })
+    );
     assert!(connection["act_by"].is_null(), "{connection}");
 }
 
@@ -90,12 +96,12 @@ async fn a_callback_counts_once_and_only_in_the_browser_that_began() {
     // Another browser: without the cookie, or with the cookie of another attempt.
     let victim = away(&world, &tenant, json!({ "platform": "x" })).await;
     world.browse(&back("x", &victim.state), "").await.refused(400, "expired");
-    let (mine, theirs) =
-        (away(&world, &tenant, json!({ "platform": "x" })).await, away(&world, &tenant, json!({ "platform": "x" })).await);
-    let renamed = theirs.cookies.replace(
-        theirs.cookies.split('=').next().unwrap(),
-        mine.cookies.split('=').next().unwrap(),
+    let (mine, theirs) = (
+        away(&world, &tenant, json!({ "platform": "x" })).await,
+        away(&world, &tenant, json!({ "platform": "x" })).await,
     );
+    let renamed =
+        theirs.cookies.replace(theirs.cookies.split('=').next().unwrap(), mine.cookies.split('=').next().unwrap());
     world.browse(&back("x", &mine.state), &renamed).await.refused(400, "expired");
     // That used the state up: the right browser is too late.
     world.browse(&back("x", &mine.state), &mine.cookies).await.refused(400, "expired");
@@ -150,7 +156,8 @@ async fn a_link_works_once_for_its_network_and_not_for_programs_that_look_ahead(
     let tenant = world.tenant("a@example.com").await;
     let path = world.link(&tenant, json!({ "platform": "x" })).await;
     world.call("HEAD", &path, "", None).await.status.is_client_error().then_some(()).unwrap();
-    let prefetch = http::Request::builder().uri(&path).header("sec-purpose", "prefetch").body(axum::body::Body::empty());
+    let prefetch =
+        http::Request::builder().uri(&path).header("sec-purpose", "prefetch").body(axum::body::Body::empty());
     world.send(prefetch.unwrap()).await.refused(503, "prefetch");
     assert_eq!(world.browse(&path, "").await.status, 303);
     world.browse(&path, "").await.refused(410, "link_expired");

@@ -28,7 +28,10 @@ async fn a_post_is_scheduled_published_and_told_about() {
     let place = answer.header("location").unwrap().to_owned();
     let made = answer.expect(201);
     assert_eq!(place, format!("/posts/{}", made["id"].as_str().unwrap()));
-    assert_eq!((made["status"].as_str(), made["scheduled_time"].as_str()), (Some("pending"), Some("2026-11-22T09:00:00Z")));
+    assert_eq!(
+        (made["status"].as_str(), made["scheduled_time"].as_str()),
+        (Some("pending"), Some("2026-11-22T09:00:00Z"))
+    );
     assert_eq!(made["deliveries"].as_array().unwrap().len(), 2);
     for delivery in made["deliveries"].as_array().unwrap() {
         assert_eq!((delivery["platform"].as_str(), delivery["phase"].as_str()), (Some("x"), Some("scheduled")));
@@ -48,11 +51,17 @@ async fn a_post_is_scheduled_published_and_told_about() {
     assert!(delivery["error"].is_null() && delivery["attempt"].is_u64() && delivery["due_at"].is_string());
     let actions = delivery["actions"].as_array().unwrap();
     let of = |name: &str| actions.iter().find(|action| action["name"] == name).unwrap();
-    assert_eq!((of("cancel")["allowed"].as_bool(), of("delete_remote")["allowed"].as_bool()), (Some(false), Some(true)));
+    assert_eq!(
+        (of("cancel")["allowed"].as_bool(), of("delete_remote")["allowed"].as_bool()),
+        (Some(false), Some(true))
+    );
     assert!(of("cancel")["reason"].is_string() && of("delete_remote")["reason"].is_null());
     let logs = world.get(&format!("/logs?post_id={}", out["id"].as_str().unwrap()), &tenant.key).await.expect(200);
     let events: Vec<_> = logs["items"].as_array().unwrap().iter().map(|row| row["event"].as_str().unwrap()).collect();
-    assert!(events.contains(&"published") && events.contains(&"committing") && events.contains(&"scheduled"), "{events:?}");
+    assert!(
+        events.contains(&"published") && events.contains(&"committing") && events.contains(&"scheduled"),
+        "{events:?}"
+    );
     for field in ["id", "post_id", "delivery_id", "platform", "event", "success", "attempt", "response", "created_at"] {
         assert!(logs["items"][0].get(field).is_some(), "{field}");
     }
@@ -79,10 +88,14 @@ async fn without_a_time_a_post_goes_out_at_once_to_all_accounts_of_the_networks(
 async fn a_wall_clock_time_keeps_its_zone() {
     let world = World::new();
     let (tenant, accounts) = world.connected("a@example.com").await;
-    let body = json!({ "content": "a", "accounts": accounts, "local_time": "2027-03-28T02:30", "time_zone": "Europe/Berlin" });
+    let body =
+        json!({ "content": "a", "accounts": accounts, "local_time": "2027-03-28T02:30", "time_zone": "Europe/Berlin" });
     let made = schedule(&world, &tenant, body).await;
     assert_eq!(made["scheduled_time"], "2027-03-28T01:30:00Z", "a skipped time moves forward");
-    assert_eq!((made["local_time"].as_str(), made["time_zone"].as_str()), (Some("2027-03-28T02:30"), Some("Europe/Berlin")));
+    assert_eq!(
+        (made["local_time"].as_str(), made["time_zone"].as_str()),
+        (Some("2027-03-28T02:30"), Some("Europe/Berlin"))
+    );
 }
 
 #[tokio::test]
@@ -128,7 +141,10 @@ async fn what_a_network_would_refuse_is_refused_at_once_and_one_by_one() {
     let problem = world.post("/post/schedule", &tenant.key, both).await.refused(422, "invalid");
     let named: Vec<_> = problem["violations"].as_array().unwrap().iter().map(|one| one["account_id"].clone()).collect();
     assert_eq!(named, accounts.iter().map(|id| json!(id)).collect::<Vec<_>>(), "one for each account");
-    assert_eq!((problem["violations"][0]["limit"].as_u64(), problem["violations"][0]["actual"].as_u64()), (Some(100), Some(101)));
+    assert_eq!(
+        (problem["violations"][0]["limit"].as_u64(), problem["violations"][0]["actual"].as_u64()),
+        (Some(100), Some(101))
+    );
     assert_eq!(world.get("/posts", &tenant.key).await.expect(200)["items"], json!([]), "nothing was stored");
 }
 
@@ -166,7 +182,10 @@ async fn a_check_stores_nothing_and_counts_text() {
     let body = json!({ "content": "x".repeat(101), "accounts": accounts });
     let found = world.post("/post/validate", &tenant.key, body).await.expect(200);
     assert_eq!(found["ok"], false);
-    assert_eq!((found["violations"][0]["severity"].as_str(), found["violations"][0]["account_id"].as_str()), (Some("error"), Some(accounts[0].as_str())));
+    assert_eq!(
+        (found["violations"][0]["severity"].as_str(), found["violations"][0]["account_id"].as_str()),
+        (Some("error"), Some(accounts[0].as_str()))
+    );
     let unseen = json!({ "content": "", "accounts": accounts, "media_url": "https://a.example/a.png" });
     let found = world.post("/post/validate", &tenant.key, unseen).await.expect(200);
     assert_eq!((found["ok"].as_bool(), violations(&found)), (Some(true), vec![("media_not_seen", "media")]));
@@ -184,7 +203,9 @@ async fn a_post_is_changed_moved_canceled_and_tried_again() {
     let edited = patch(json!({ "content": "second", "thread": ["more"] })).await.expect(200);
     assert_eq!((edited["content"].as_str(), edited["thread"][0].as_str()), (Some("second"), Some("more")));
     assert_eq!(edited["scheduled_time"], "2026-11-22T10:00:00Z", "what is absent stays");
-    let moved = patch(json!({ "local_time": "2026-11-22T12:00", "time_zone": "Europe/Berlin", "thread": null })).await.expect(200);
+    let moved = patch(json!({ "local_time": "2026-11-22T12:00", "time_zone": "Europe/Berlin", "thread": null }))
+        .await
+        .expect(200);
     assert_eq!((moved["scheduled_time"].as_str(), moved["thread"].clone()), (Some("2026-11-22T11:00:00Z"), json!([])));
     assert_eq!(moved["time_zone"], "Europe/Berlin");
     patch(json!({ "scheduled_time": "2026-11-22T12:00" })).await.refused(422, "invalid");
@@ -240,7 +261,10 @@ async fn a_person_decides_about_a_delivery_in_doubt() {
             world.advance(60);
         }
         let out = post(&world, &tenant, &made["id"]).await;
-        assert_eq!((out["status"].as_str(), out["deliveries"][0]["phase"].as_str()), (Some("unconfirmed"), Some("unconfirmed")));
+        assert_eq!(
+            (out["status"].as_str(), out["deliveries"][0]["phase"].as_str()),
+            (Some("unconfirmed"), Some("unconfirmed"))
+        );
         (made["id"].clone(), format!("/deliveries/{}/resolve", out["deliveries"][0]["id"].as_str().unwrap()))
     };
     let (id, resolve) = doubtful("one").await;
@@ -255,11 +279,15 @@ async fn a_person_decides_about_a_delivery_in_doubt() {
     }
     let seen = json!({ "outcome": "published", "permalink": "https://fake.example/seen" });
     let delivery = world.post(&resolve, &tenant.key, seen.clone()).await.expect(200);
-    assert_eq!((delivery["phase"].as_str(), delivery["permalink"].as_str()), (Some("published"), Some("https://fake.example/seen")));
+    assert_eq!(
+        (delivery["phase"].as_str(), delivery["permalink"].as_str()),
+        (Some("published"), Some("https://fake.example/seen"))
+    );
     assert_eq!(post(&world, &tenant, &id).await["status"], "published");
     world.post(&resolve, &tenant.key, seen).await.refused(409, "conflict");
     let (_, resolve) = doubtful("two").await;
-    let failed = world.post(&resolve, &tenant.key, json!({ "outcome": "not_published", "then": "fail" })).await.expect(200);
+    let failed =
+        world.post(&resolve, &tenant.key, json!({ "outcome": "not_published", "then": "fail" })).await.expect(200);
     assert_eq!(failed["phase"], "failed");
     let (id, resolve) = doubtful("three").await;
     let before = world.network.posts().len();
@@ -275,7 +303,9 @@ async fn the_same_key_makes_one_post_however_often_it_is_sent() {
     let (tenant, accounts) = world.connected("a@example.com").await;
     let (other, others) = world.connected("b@example.com").await;
     let body = json!({ "content": "a", "accounts": accounts });
-    let send = async |body: &Value, key: &str| world.keyed("POST", "/post/schedule", &tenant.key, Some(body.clone()), Some(key)).await;
+    let send = async |body: &Value, key: &str| {
+        world.keyed("POST", "/post/schedule", &tenant.key, Some(body.clone()), Some(key)).await
+    };
     let first = send(&body, "order-17").await;
     assert_eq!(first.header("idempotency-replayed"), None);
     let first = first.expect(201);
@@ -295,7 +325,12 @@ async fn the_same_key_makes_one_post_however_often_it_is_sent() {
     let listed = world.get("/posts", &tenant.key).await.expect(200);
     assert_eq!(listed["items"].as_array().unwrap().len(), 2);
     // Other writes too, and the answers are sealed.
-    let link = async || world.keyed("POST", "/auth/links", &tenant.key, Some(json!({ "platform": "x" })), Some("link-1")).await.expect(201);
+    let link = async || {
+        world
+            .keyed("POST", "/auth/links", &tenant.key, Some(json!({ "platform": "x" })), Some("link-1"))
+            .await
+            .expect(201)
+    };
     let url = link().await["url"].as_str().unwrap().to_owned();
     assert_eq!(link().await["url"], url.as_str());
     let secret = url.rsplit('=').next().unwrap();

@@ -16,7 +16,8 @@ async fn garbage_is_refused_in_one_form() {
     let world = World::new();
     let (tenant, accounts) = world.connected("a@example.com").await;
     let send = async |kind: Option<&str>, body: Vec<u8>| {
-        let mut request = request("POST", "/post/schedule").header(header::AUTHORIZATION, format!("Bearer {}", tenant.key));
+        let mut request =
+            request("POST", "/post/schedule").header(header::AUTHORIZATION, format!("Bearer {}", tenant.key));
         if let Some(kind) = kind {
             request = request.header(header::CONTENT_TYPE, kind);
         }
@@ -78,7 +79,8 @@ async fn every_answer_is_protected() {
 #[tokio::test]
 async fn a_proxys_request_id_is_kept_if_it_is_plain() {
     let world = World::new();
-    for (given, kept) in [("abcd-1234", true), ("a", false), ("a\"b<script>", false), ("x".repeat(65).as_str(), false)] {
+    for (given, kept) in [("abcd-1234", true), ("a", false), ("a\"b<script>", false), ("x".repeat(65).as_str(), false)]
+    {
         let sent = request("GET", "/nowhere").header("x-request-id", given).body(Body::empty()).unwrap();
         let answer = world.send(sent).await;
         let id = answer.header("x-request-id").unwrap().to_owned();
@@ -180,7 +182,8 @@ async fn metrics_are_open_on_this_machine_alone() {
         .body(Body::empty())
         .unwrap();
     local.send(proxied).await.refused(401, "unauthorized");
-    let remote = request("GET", "/metrics").extension(Peer("192.0.2.1:1".parse().unwrap())).body(Body::empty()).unwrap();
+    let remote =
+        request("GET", "/metrics").extension(Peer("192.0.2.1:1".parse().unwrap())).body(Body::empty()).unwrap();
     local.send(remote).await.refused(401, "unauthorized");
     let world = World::with(|config| {
         config.public_url = Some("https://social.example".parse().unwrap());

@@ -80,7 +80,8 @@ async fn events_are_live_resumable_and_end_with_the_server() {
     assert!(!text.contains("secret plan"), "texts are not told");
     let ids: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("id: ")).collect();
     let mut again = listen(&tenant.key, Some(ids[0])).await.bytes_stream();
-    let piece = tokio::time::timeout(Duration::from_secs(20), again.next()).await.expect("events arrive").unwrap().unwrap();
+    let piece =
+        tokio::time::timeout(Duration::from_secs(20), again.next()).await.expect("events arrive").unwrap().unwrap();
     let resumed = std::str::from_utf8(&piece).unwrap();
     assert!(resumed.contains(ids[1]) && !resumed.contains(ids[0]), "{resumed}");
     // The end: streams end by themselves, and the server with them.

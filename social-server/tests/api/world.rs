@@ -116,7 +116,14 @@ impl World {
         self.keyed(method, path, key, body, None).await
     }
 
-    pub(crate) async fn keyed(&self, method: &str, path: &str, key: &str, body: Option<Value>, once: Option<&str>) -> Answer {
+    pub(crate) async fn keyed(
+        &self,
+        method: &str,
+        path: &str,
+        key: &str,
+        body: Option<Value>,
+        once: Option<&str>,
+    ) -> Answer {
         let mut request = Request::builder().method(Method::from_bytes(method.as_bytes()).unwrap()).uri(path);
         if !key.is_empty() {
             request = request.header(header::AUTHORIZATION, format!("Bearer {key}"));
