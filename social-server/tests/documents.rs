@@ -1,5 +1,7 @@
 //! The documents about the server are true: the commands of docs/http-api.md work, and the variables of docs/operations.md are those of the program.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
@@ -117,7 +119,7 @@ async fn curl(client: &Client, cookies: &mut String, words: &[String]) -> Respon
 
 /// The value at a path such as `.items[0].id`.
 fn at<'a>(json: &'a Value, path: &str) -> Option<&'a str> {
-    let pointer = path.replace('.', "/").replace('[', "/").replace(']', "");
+    let pointer = path.replace(['.', '['], "/").replace(']', "");
     json.pointer(&pointer)?.as_str()
 }
 
