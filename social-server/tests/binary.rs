@@ -14,6 +14,8 @@ use tokio::{
     process::{Child, Command},
 };
 
+type Variables<'a> = &'a [(&'a str, &'a str)];
+
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn command(folder: &Path, variables: &[(&str, &str)], arguments: &[&str]) -> Command {
@@ -100,7 +102,7 @@ async fn a_server_serves_remembers_and_ends_in_order() {
 async fn what_is_wrong_is_said_before_anything_runs() {
     let folder = tempfile::tempdir().unwrap();
     let keys = key(folder.path(), "k1").await;
-    let cases: [(&[(&str, &str)], i32, &str); 7] = [
+    let cases: [(Variables<'_>, i32, &str); 7] = [
         (&[], 1, "SOCIAL_MASTER_KEYS is not set"),
         (&[("SOCIAL_MASTER_KEYS", "k1:short")], 1, "k1"),
         (&[("SOCIAL_MASTER_KEY", "x")], 2, "SOCIAL_MASTER_KEY"),
