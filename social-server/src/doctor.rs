@@ -2,7 +2,7 @@
 
 use std::{path::Path, process::ExitCode, time::Duration};
 
-use jiff::{SignedDuration, Timestamp, civil::Date, tz::TimeZone};
+use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use serde::Serialize;
 use social_core::{
     Error, Store,
@@ -208,7 +208,7 @@ fn networks(config: &Config, findings: &mut Findings) {
             .map_or(String::new(), |base| format!(", at {base} instead of the network itself"));
         findings.ok("network", format!("{name}: register {callback} as redirect URI, to the letter{place}"));
         let today = Timestamp::now().to_zoned(TimeZone::UTC).date();
-        if let Some(day) = social_platforms::sunset(&*platform).and_then(|day| day.parse::<Date>().ok()) {
+        if let Some(day) = platform.sunset() {
             let version = &platform.descriptor().api_version;
             let left = today.until(day).map(|span| span.get_days()).unwrap_or_default();
             let text = format!("{name}: version {version} is switched off on {day}");

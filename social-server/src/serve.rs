@@ -141,8 +141,15 @@ async fn tidy(state: State, recorder: Option<PrometheusHandle>) {
     state.sweep_uploads().await;
     let mut hour = tokio::time::interval(TIDY_EVERY);
     let mut upkeep = tokio::time::interval(Duration::from_secs(5));
+    let mut clock = tokio::time::interval(Duration::from_secs(30));
     loop {
         tokio::select! {
+            // The worker does the same; a process without one refreshes tokens under leases too, and has to agree about the time.
+            _ = clock.tick() => {
+                if let Err(error) = state.social().calibrate().await {
+                    tracing::warn!(%error, "the clock could not be compared with the database's");
+                }
+            }
             _ = upkeep.tick() => {
                 if let Some(recorder) = &recorder {
                     recorder.run_upkeep();

@@ -25,7 +25,12 @@ use crate::{
     value::values,
 };
 
-pub(crate) async fn claim<B: Backend>(store: &SqlStore<B>, worker: &str, until: Timestamp, limit: usize) -> Vec<Claimed> {
+pub(crate) async fn claim<B: Backend>(
+    store: &SqlStore<B>,
+    worker: &str,
+    until: Timestamp,
+    limit: usize,
+) -> Vec<Claimed> {
     let request = ClaimRequest {
         until,
         lease_until: later(until, SignedDuration::from_secs(60)),
@@ -58,7 +63,8 @@ pub(crate) async fn the_status_of_a_post_is_the_same_in_sql<B: Backend>(store: S
         }
     }
     for (phases, step) in mixtures.into_iter().zip(1..) {
-        let writes: Vec<_> = held.iter().zip(phases).map(|(delivery, phase)| write(delivery, phase, secs(step))).collect();
+        let writes: Vec<_> =
+            held.iter().zip(phases).map(|(delivery, phase)| write(delivery, phase, secs(step))).collect();
         assert_eq!(store.record(&writes).await.unwrap(), [Held::Yes; 3]);
         let expected = PostStatus::of(phases);
         let filter = PostFilter { status: Some(expected), ..PostFilter::default() };
@@ -81,7 +87,10 @@ pub(crate) async fn a_stored_status_follows_the_outcome<B: Backend>(store: SqlSt
     let held = claim(&store, "a", t0(), 1).await.remove(0).delivery;
     assert_eq!(store.record(&[write(&held, PhaseName::Committing, secs(1))]).await.unwrap(), [Held::Yes]);
     assert_eq!(status().await, "pending");
-    let lost = PhaseWrite { epoch: social_core::store::Epoch(held.epoch.0 - 1), ..released(&held, PhaseName::Failed, secs(2)) };
+    let lost = PhaseWrite {
+        epoch: social_core::store::Epoch(held.epoch.0 - 1),
+        ..released(&held, PhaseName::Failed, secs(2))
+    };
     assert_eq!(store.record(&[lost]).await.unwrap(), [Held::Lost]);
     assert_eq!(status().await, "pending");
     assert_eq!(store.record(&[released(&held, PhaseName::Published, secs(2))]).await.unwrap(), [Held::Yes]);
@@ -94,8 +103,12 @@ pub(crate) async fn a_batch_that_is_repeated_counts_once<B: Backend>(store: SqlS
     let connected = connect(&store, user, &X, 3).await;
     schedule(&store, user, &connected.accounts, t0()).await;
     let held: Vec<_> = claim(&store, "a", t0(), 3).await.into_iter().map(|claimed| claimed.delivery).collect();
-    let part = PhaseWrite { part: Some(RemotePost::new("1", "https://network.example/1")), ..write(&held[0], PhaseName::Preparing, secs(1)) };
-    let batch = [part, released(&held[1], PhaseName::Published, secs(1)), write(&held[2], PhaseName::Committing, secs(2))];
+    let part = PhaseWrite {
+        part: Some(RemotePost::new("1", "https://network.example/1")),
+        ..write(&held[0], PhaseName::Preparing, secs(1))
+    };
+    let batch =
+        [part, released(&held[1], PhaseName::Published, secs(1)), write(&held[2], PhaseName::Committing, secs(2))];
     assert_eq!(store.record(&batch[..2]).await.unwrap(), [Held::Yes; 2]);
     assert_eq!(store.record(&batch).await.unwrap(), [Held::Yes; 3]);
     assert_eq!(store.delivery(user, held[0].id).await.unwrap().unwrap().parts.len(), 1);
@@ -104,7 +117,8 @@ pub(crate) async fn a_batch_that_is_repeated_counts_once<B: Backend>(store: SqlS
 
     // Somebody else's row under that id is no repetition.
     let other = PhaseWrite { log: entry("other", secs(3)), ..write(&held[2], PhaseName::Committing, secs(3)) };
-    let stolen = PhaseWrite { log: social_core::store::LogEntry { id: batch[0].log.id, ..entry("other", secs(3)) }, ..other };
+    let stolen =
+        PhaseWrite { log: social_core::store::LogEntry { id: batch[0].log.id, ..entry("other", secs(3)) }, ..other };
     assert_eq!(store.record(&[stolen]).await.unwrap_err().kind(), ErrorKind::Storage);
 }
 
@@ -119,8 +133,12 @@ pub(crate) async fn a_spoilt_draft_is_set_aside<B: Backend>(store: SqlStore<B>) 
     }
     let held = claim(&store, "a", secs(2), 3).await;
     assert_eq!(held.len(), 3);
-    let committing = PhaseWrite { lease: LeaseAfter::Release, ..write(&held[2].delivery, PhaseName::Committing, secs(3)) };
-    let mut writes: Vec<_> = held[..2].iter().map(|one| PhaseWrite { lease: LeaseAfter::Release, ..write(&one.delivery, PhaseName::Ready, secs(3)) }).collect();
+    let committing =
+        PhaseWrite { lease: LeaseAfter::Release, ..write(&held[2].delivery, PhaseName::Committing, secs(3)) };
+    let mut writes: Vec<_> = held[..2]
+        .iter()
+        .map(|one| PhaseWrite { lease: LeaseAfter::Release, ..write(&one.delivery, PhaseName::Ready, secs(3)) })
+        .collect();
     writes.push(committing);
     for write in &mut writes {
         write.wake_at = Some(secs(4));
@@ -161,7 +179,10 @@ pub(crate) async fn old_rows_are_forgotten<B: Backend>(store: SqlStore<B>) {
     assert_eq!(left.iter().map(|row| row.created_at).collect::<Vec<_>>(), [secs(4000), secs(3999)]);
 
     let update = fixtures::token_update(&connected.connection, Version::FIRST, secs(10)).await;
-    assert_eq!(store.replace(connected.connection.id, Version::FIRST, &update).await.unwrap(), social_core::store::Swap::Done);
+    assert_eq!(
+        store.replace(connected.connection.id, Version::FIRST, &update).await.unwrap(),
+        social_core::store::Swap::Done
+    );
     assert_eq!(store.purge_replaced_tokens(secs(10)).await.unwrap(), 0);
     assert_eq!(store.purge_replaced_tokens(secs(11)).await.unwrap(), 1);
     assert_eq!(store.purge_replaced_tokens(secs(11)).await.unwrap(), 0);

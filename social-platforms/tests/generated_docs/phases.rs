@@ -35,6 +35,7 @@ fn events() -> Vec<Event> {
         Event::CanceledByUser,
         Event::Reconnected,
         Event::RetryRequested,
+        Event::PartResolved,
         Event::ResolvedResend,
         Event::ResolvedFailed,
     ]
@@ -63,6 +64,7 @@ fn meaning(event: &Event) -> &'static str {
         Event::CanceledByUser => "the user calls it off",
         Event::Reconnected => "the account was connected again",
         Event::RetryRequested => "the user asks for another try",
+        Event::PartResolved => "a person looked: this part is out, and others follow",
         Event::ResolvedResend => "a person looked: it is not out, send it again",
         Event::ResolvedFailed => "a person looked: it is not out, leave it",
     }
@@ -89,7 +91,14 @@ pub(crate) fn phases() -> String {
         PhaseName::Unconfirmed => "nobody can tell whether it is out; a person decides",
     };
     table(
-        ["phase", "meaning", "final", "cancel and edit win", "the public may see it", "entering it never uses an attempt"],
+        [
+            "phase",
+            "meaning",
+            "final",
+            "cancel and edit win",
+            "the public may see it",
+            "entering it never uses an attempt",
+        ],
         PhaseName::ALL.map(|name| {
             let may = tick(name.can_cancel());
             assert_eq!(name.can_cancel(), outside_may_change(name, PhaseName::Canceled), "{name}");

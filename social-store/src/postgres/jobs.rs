@@ -17,6 +17,7 @@ use sqlx::{
 };
 use uuid::Uuid;
 
+use super::backend::PgTx;
 use crate::{
     backend::rounds,
     jobs::{WriteColumns, rests, status_alone, status_of},
@@ -38,7 +39,7 @@ pub(super) const BEGIN: &str = begin!();
 
 /// One claim at a time: two workers that look at the same moment would both find an account free and both take deliveries of it. The next
 /// statement sees what the holder before committed.
-const BEGIN_CLAIM: &str = concat!(begin!(), "; SELECT pg_advisory_xact_lock(6944676573823746419)");
+pub(super) const BEGIN_CLAIM: &str = concat!(begin!(), "; SELECT pg_advisory_xact_lock(6944676573823746419)");
 
 /// `$1` platforms, `$2` how many of each, `$3` until, `$4` worker, `$5` end of the lease. Each lane walks one index in the order of waking
 /// and stops at its limit, whatever the backlog; for each row it looks once whether another worker holds its account. (`NOT EXISTS` says the
@@ -67,16 +68,16 @@ pub(super) async fn claim(pool: &PgPool, request: &ClaimRequest) -> sqlx::Result
     if lanes().next().is_none() {
         return Ok(Vec::new());
     }
-    let mut tx = pool.begin_with(BEGIN_CLAIM).await?;
+    let mut tx = PgTx::begin(pool, BEGIN_CLAIM).await?;
     let rows = sqlx::query(CLAIM)
         .bind(lanes().map(|lane| lane.platform.as_str()).collect::<Vec<_>>())
         .bind(lanes().map(|lane| i64::try_from(lane.limit).unwrap_or(i64::MAX)).collect::<Vec<_>>())
         .bind(At(request.until))
         .bind(&request.worker)
         .bind(At(request.lease_until))
-        .fetch_all(&mut *tx)
+        .fetch_all(tx.connection())
         .await?;
-    tx.commit().await?;
+    tx.end("COMMIT").await?;
     Ok(rows)
 }
 
@@ -159,7 +160,7 @@ impl Batch {
         self.error.push(row.error.map(|error| text(error.to_owned())));
         self.from_phases.push(row.from);
         self.checkpoint.push(row.checkpoint.map(Json));
-        self.part.push(write.part.as_ref().map(part));
+        self.part.push(row.part.map(part));
         self.attempt.push(write.attempt.into());
         self.crashes.push(write.crashes.into());
         self.wake_at.push(write.wake_at.map(At));
@@ -221,15 +222,15 @@ fn part(part: &RemotePost) -> Json {
 
 pub(super) async fn record(pool: &PgPool, writes: &[PhaseWrite]) -> sqlx::Result<Vec<Held>> {
     let mut answers = vec![Held::Lost; writes.len()];
-    let mut tx = pool.begin_with(BEGIN).await?;
+    let mut tx = PgTx::begin(pool, BEGIN).await?;
     let mut shared = BTreeSet::new();
     for mut places in rounds(writes, |write| write.delivery) {
-        shared.extend(round(&mut tx, writes, &mut places, &mut answers).await?);
+        shared.extend(round(tx.connection(), writes, &mut places, &mut answers).await?);
     }
     if !shared.is_empty() {
-        follow(&mut tx, shared).await?;
+        follow(tx.connection(), shared).await?;
     }
-    tx.commit().await?;
+    tx.end("COMMIT").await?;
     Ok(answers)
 }
 
@@ -272,7 +273,7 @@ async fn follow(connection: &mut PgConnection, posts: BTreeSet<Uuid>) -> sqlx::R
 pub(super) const RENEW: &str = "UPDATE deliveries d SET lease_until = $3 FROM unnest($1, $2) AS w (id, epoch) \
      WHERE d.id = w.id AND d.epoch = w.epoch AND d.worker IS NOT NULL RETURNING d.id, d.epoch";
 
-pub(super) const REST: &str = "UPDATE deliveries d SET lease_until = NULL, worker = NULL, wake_at = $3 \
+pub(super) const REST: &str = "UPDATE deliveries d SET epoch = d.epoch + 1, lease_until = NULL, worker = NULL, wake_at = $3 \
      FROM unnest($1, $2) AS w (id, epoch) WHERE d.id = w.id AND d.epoch = w.epoch AND d.worker IS NOT NULL";
 
 fn sorted(leases: &[Lease]) -> (Vec<Id>, Vec<i64>) {
@@ -283,9 +284,9 @@ fn sorted(leases: &[Lease]) -> (Vec<Id>, Vec<i64>) {
 
 pub(super) async fn renew(pool: &PgPool, leases: &[Lease], until: Timestamp) -> sqlx::Result<Vec<Held>> {
     let (ids, epochs) = sorted(leases);
-    let mut tx = pool.begin_with(BEGIN).await?;
-    let rows = sqlx::query(RENEW).bind(ids).bind(epochs).bind(At(until)).fetch_all(&mut *tx).await?;
-    tx.commit().await?;
+    let mut tx = PgTx::begin(pool, BEGIN).await?;
+    let rows = sqlx::query(RENEW).bind(ids).bind(epochs).bind(At(until)).fetch_all(tx.connection()).await?;
+    tx.end("COMMIT").await?;
     let mut held = HashSet::with_capacity(rows.len());
     for row in &rows {
         let mut row = Reader::of(row);
@@ -299,7 +300,7 @@ pub(super) async fn renew(pool: &PgPool, leases: &[Lease], until: Timestamp) -> 
 
 pub(super) async fn rest(pool: &PgPool, leases: &[Lease], wake_at: Timestamp) -> sqlx::Result<()> {
     let (ids, epochs) = sorted(leases);
-    let mut tx = pool.begin_with(BEGIN).await?;
-    sqlx::query(REST).bind(ids).bind(epochs).bind(At(wake_at)).execute(&mut *tx).await?;
-    tx.commit().await
+    let mut tx = PgTx::begin(pool, BEGIN).await?;
+    sqlx::query(REST).bind(ids).bind(epochs).bind(At(wake_at)).execute(tx.connection()).await?;
+    tx.end("COMMIT").await
 }

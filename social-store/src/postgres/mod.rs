@@ -43,8 +43,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How long a connection may idle and still be used without a question.
 const FRESH: Duration = Duration::from_millis(500);
 
-/// What every connection of ours is told: nothing may run for ever.
-const SESSION: &str = "SET statement_timeout = '30s'; SET lock_timeout = '10s'; SET idle_in_transaction_session_timeout = '60s'";
+/// What every connection of ours is told: nothing may run for ever, and what was acknowledged is on disk (the write-ahead above all),
+/// whatever the server's default is.
+const SESSION: &str = "SET synchronous_commit = on; SET statement_timeout = '30s'; SET lock_timeout = '10s'; SET idle_in_transaction_session_timeout = '60s'";
 
 pub(crate) fn migrator() -> Migrator {
     let mut migrator = sqlx::migrate!("migrations/postgres");
@@ -116,13 +117,14 @@ impl SqlStore<PgBackend> {
     }
 
     pub(crate) async fn migrate_with(&self, migrator: &Migrator) -> Result<(), Error> {
-        let mut connection = self.backend.pool.acquire().await.map_err(storage("store.migrate"))?;
+        let failed = storage("store.migrate");
+        let mut connection = self.backend.pool.acquire().await.map_err(&failed)?;
+        // It may take as long as it takes, and whoever migrates at the same time is waited for.
+        connection.execute(sqlx::raw_sql("SET statement_timeout = 0; SET lock_timeout = 0")).await.map_err(&failed)?;
         // `run` takes what can be acquired, and the compiler cannot tell that its lifetimes fit into a future that is sent elsewhere.
         let migrated = migrator.run_direct(None, &mut *connection, false).await;
-        if migrated.is_err() {
-            // The lock of the migrator belongs to the session.
-            connection.close_on_drop();
-        }
+        // The settings, and the lock of a migration that failed, end with the session.
+        connection.close().await.map_err(&failed)?;
         migrated.map_err(|error| migration(&error))
     }
 

@@ -20,7 +20,11 @@ use social_testkit::{
     pg::Server,
     secrets::{Marker, assert_clean},
 };
-use sqlx::{Connection as _, Executor as _, PgConnection, migrate::Migrator, postgres::{PgConnectOptions, PgPool}};
+use sqlx::{
+    Connection as _, Executor as _, PgConnection,
+    migrate::Migrator,
+    postgres::{PgConnectOptions, PgPool},
+};
 
 use super::{PgStore, jobs, migrator};
 use crate::{
@@ -81,9 +85,8 @@ async fn both_databases_have_the_same_tables_and_columns() {
     let Some((store, _keep)) = make().await else { return };
     let sqlite = crate::SqliteStore::open_in_memory().await.unwrap();
     assert_eq!(shape(&store).await, crate::sqlite::tests::shape(&sqlite).await);
-    let names = |migrator: Migrator| {
-        migrator.iter().map(|one| (one.version, one.description.to_string())).collect::<Vec<_>>()
-    };
+    let names =
+        |migrator: Migrator| migrator.iter().map(|one| (one.version, one.description.to_string())).collect::<Vec<_>>();
     assert_eq!(names(migrator()), names(crate::sqlite::migrator()));
 }
 
@@ -121,7 +124,11 @@ async fn no_statement_of_the_hot_path_walks_a_table() {
             let mut record: Vec<_> = RECORD.split(',').map(|_| "NULL").collect();
             (record[0], record[1]) = (&ids, &ones);
             let statements = [
-                (jobs::CLAIM, "text[], bigint[], timestamptz, text, timestamptz", "ARRAY['x', 'y'], ARRAY[200, 200], now(), 'w', now()".to_owned()),
+                (
+                    jobs::CLAIM,
+                    "text[], bigint[], timestamptz, text, timestamptz",
+                    "ARRAY['x', 'y'], ARRAY[200, 200], now(), 'w', now()".to_owned(),
+                ),
                 (jobs::RECORD, RECORD, record.join(", ")),
                 (jobs::RENEW, "uuid[], bigint[], timestamptz", format!("{ids}, {ones}, now()")),
                 (jobs::REST, "uuid[], bigint[], timestamptz", format!("{ids}, {ones}, now()")),
@@ -131,10 +138,20 @@ async fn no_statement_of_the_hot_path_walks_a_table() {
                 assert!(!plan.contains("Seq Scan"), "{rows} rows: {plan}");
                 // An index without a condition is a walk in disguise; for a handful of rows that is all the same.
                 let lines: Vec<_> = plan.lines().collect();
-                for pair in lines.windows(2).filter(|pair| pair[0].contains("Index Scan") || pair[0].contains("Index Only Scan")) {
-                    assert!(rows < 1000 || pair[1].contains("Index Cond:"), "{rows} rows: {} has no condition in {plan}", pair[0]);
+                for pair in lines
+                    .windows(2)
+                    .filter(|pair| pair[0].contains("Index Scan") || pair[0].contains("Index Only Scan"))
+                {
+                    assert!(
+                        rows < 1000 || pair[1].contains("Index Cond:"),
+                        "{rows} rows: {} has no condition in {plan}",
+                        pair[0]
+                    );
                 }
-                assert!(sql != jobs::CLAIM || rows < 1000 || !plan.contains("Sort"), "the order comes from the index: {plan}");
+                assert!(
+                    sql != jobs::CLAIM || rows < 1000 || !plan.contains("Sort"),
+                    "the order comes from the index: {plan}"
+                );
             }
         }
     }
@@ -187,7 +204,11 @@ async fn a_post_joins_the_transaction_of_its_caller() {
         sqlx::query("INSERT INTO orders VALUES (17)").execute(&mut *tx).await.unwrap();
         assert_eq!(PgStore::insert_post_in(&mut tx, &new).await.unwrap(), Insert::Stored);
         assert_eq!(PgStore::insert_post_in(&mut tx, &new).await.unwrap(), Insert::Existing(new.post.id));
-        if commit { tx.commit().await.unwrap() } else { tx.rollback().await.unwrap() }
+        if commit {
+            tx.commit().await.unwrap()
+        } else {
+            tx.rollback().await.unwrap()
+        }
         store.wake();
         in_time("the wake-up", store.woken()).await;
         let orders: i64 = sqlx::query_scalar("SELECT count(*) FROM orders").fetch_one(&host).await.unwrap();
@@ -213,7 +234,11 @@ async fn outcomes_that_meet_leave_the_right_status() {
         .into_iter()
         .map(|one| {
             let store = store.clone();
-            let end = PhaseWrite { lease: LeaseAfter::Release, wake_at: None, ..write(&one.delivery, PhaseName::Published, secs(1)) };
+            let end = PhaseWrite {
+                lease: LeaseAfter::Release,
+                wake_at: None,
+                ..write(&one.delivery, PhaseName::Published, secs(1))
+            };
             tokio::spawn(async move { store.record(&[end]).await })
         })
         .collect();
@@ -232,7 +257,8 @@ async fn a_row_that_is_committed_late_is_not_missed() {
     let connected = connect(&store, user, &X, 1).await;
     let new = schedule(&store, user, &connected.accounts, t0()).await;
     let delivery = new.deliveries[0].id;
-    let start = store.logs(user, &social_core::store::LogFilter::default(), &PageRequest::default()).await.unwrap().items[0].id;
+    let start =
+        store.logs(user, &social_core::store::LogFilter::default(), &PageRequest::default()).await.unwrap().items[0].id;
     let news = async |after| {
         let rows = store.logs_since(user, Some(after), 10).await.unwrap();
         rows.into_iter().map(|row| row.event).collect::<Vec<_>>()
@@ -243,6 +269,30 @@ async fn a_row_that_is_committed_late_is_not_missed() {
     assert_eq!(news(start).await, Vec::<String>::new(), "the later row waits for the earlier one");
     slow.commit().await.unwrap();
     assert_eq!(news(start).await, ["slow", "fast"]);
+}
+
+/// A claim that is given up while it waits for its turn must not keep the turn.
+#[tokio::test]
+async fn a_claim_that_is_cancelled_leaves_nothing_behind() {
+    let Some((store, database)) = make().await else { return };
+    let connected = connect(&store, UserId::new(), &X, 1).await;
+    schedule(&store, connected.user, &connected.accounts, t0()).await;
+    let mut other = PgConnection::connect(&database.url()).await.unwrap();
+    other.execute(jobs::BEGIN_CLAIM).await.unwrap();
+    let waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted \
+                   AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+    let mut waits = tokio::spawn({
+        let store = store.clone();
+        async move { claim(&store, "a", t0(), 1).await.len() }
+    });
+    in_time("a claim that waits", async {
+        while sqlx::query_scalar::<_, i64>(waiting).fetch_one(&mut other).await.unwrap() == 0 {}
+    })
+    .await;
+    waits.abort();
+    assert!((&mut waits).await.unwrap_err().is_cancelled());
+    other.execute("ROLLBACK").await.unwrap();
+    assert_eq!(in_time("the next claim", claim(&store, "b", t0(), 1)).await.len(), 1);
 }
 
 #[tokio::test]
@@ -261,7 +311,8 @@ async fn a_database_that_takes_no_writes_is_told() {
     let Some((store, database)) = make().await else { return };
     store.check().await.unwrap();
     assert!(store.describe().starts_with("PostgreSQL 1"), "{}", store.describe());
-    let read_only = PgPool::connect_lazy(&format!("{}&options=-cdefault_transaction_read_only%3Don", database.url())).unwrap();
+    let read_only =
+        PgPool::connect_lazy(&format!("{}&options=-cdefault_transaction_read_only%3Don", database.url())).unwrap();
     let other = PgStore::from_pool(read_only);
     assert_eq!(other.check().await.unwrap_err().kind(), ErrorKind::Storage);
     assert_eq!(other.describe(), "PostgreSQL");
@@ -271,7 +322,8 @@ async fn a_database_that_takes_no_writes_is_told() {
 async fn neither_address_nor_password_is_repeated() {
     let password = Marker::new("password");
     let options = PgConnectOptions::new().host("127.0.0.1").port(1).username("bob").password(password.value());
-    let error = PgStore::connect_with(options.clone(), PgStore::pool_options().acquire_timeout(Duration::from_millis(1)));
+    let error =
+        PgStore::connect_with(options.clone(), PgStore::pool_options().acquire_timeout(Duration::from_millis(1)));
     let error = error.await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Storage);
     assert_clean("an error", format!("{error} {error:?}"));
@@ -304,7 +356,10 @@ async fn a_database_that_was_away_is_found_again() {
     let end = PhaseWrite { lease: LeaseAfter::Release, wake_at: None, ..write(&held, PhaseName::Published, secs(2)) };
     assert_eq!(worker.record(std::slice::from_ref(&end)).await.unwrap_err().kind(), ErrorKind::Storage);
     assert_eq!(store.check().await.unwrap_err().kind(), ErrorKind::Storage);
-    assert_eq!(store.insert_post(&new_post(user, &connected.accounts, t0())).await.unwrap_err().kind(), ErrorKind::Storage);
+    assert_eq!(
+        store.insert_post(&new_post(user, &connected.accounts, t0())).await.unwrap_err().kind(),
+        ErrorKind::Storage
+    );
     server.recover();
 
     // Connections that were in use a moment ago are found to be dead by their next use, each at most once.

@@ -166,13 +166,19 @@ impl SqlStore<SqliteBackend> {
             .foreign_keys(true)
             .busy_timeout(BUSY)
             .statement_cache_capacity(256)
-            .pragma("secure_delete", "ON");
+            .pragma("secure_delete", "ON")
+            .pragma("temp_store", "MEMORY")
+            // Eight megabytes of pages per connection, and a write-ahead log that is folded in a little less often than by itself.
+            .pragma("cache_size", "-8000")
+            .pragma("wal_autocheckpoint", "4000")
+            .pragma("journal_size_limit", "67108864");
         let failed = storage("store.open");
         create_private(options.get_filename()).map_err(|error| failed(error.into()))?;
         let writer = Writer::new(options.clone());
         // The first connection makes the file a WAL, before readers come that may not.
         let mut first = writer.lock().await.map_err(&failed)?;
-        let version: String = sqlx::query_scalar("SELECT sqlite_version()").fetch_one(first.connection()).await.map_err(&failed)?;
+        let version: String =
+            sqlx::query_scalar("SELECT sqlite_version()").fetch_one(first.connection()).await.map_err(&failed)?;
         first.done();
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)
@@ -180,7 +186,6 @@ impl SqlStore<SqliteBackend> {
             .connect_lazy_with(options.clone().pragma("query_only", "ON"));
         Ok(Self::over(SqliteBackend::new(options, writer, readers, version, scratch)))
     }
-
 }
 
 /// Makes an empty file that only its owner can read. `false` if it is there already.

@@ -6,7 +6,10 @@ use social_core::store::{Insert, NewPost};
 use sqlx::{Sqlite, sqlite::SqliteConnection};
 use tokio::sync::oneshot;
 
-use super::{groups, portions, writer::{Writer, query}};
+use super::{
+    groups, portions,
+    writer::{Writer, query},
+};
 use crate::{
     backend::Transaction as _,
     posts::StoredPost,
@@ -83,7 +86,9 @@ impl Intake {
                 Err(error) if posts.len() > 1 && breaks_a_rule(&error) => {
                     for (answer, post) in answers.into_iter().zip(posts.chunks(1)) {
                         let alone = self.store(post).await;
-                        let _ = answer.send(alone.and_then(|inserted| inserted.into_iter().next().ok_or(sqlx::Error::RowNotFound)));
+                        let _ = answer.send(
+                            alone.and_then(|inserted| inserted.into_iter().next().ok_or(sqlx::Error::RowNotFound)),
+                        );
                     }
                 }
                 Err(error) => {

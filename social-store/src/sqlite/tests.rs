@@ -101,7 +101,9 @@ async fn the_file_is_made_for_its_owner_only() {
         assert_eq!(mode & 0o077, 0, "{:?} has mode {mode:o}", entry.file_name());
     }
     let mut writer = store.backend.writer.lock().await.unwrap();
-    for (pragma, expected) in [("journal_mode", "wal"), ("synchronous", "2"), ("foreign_keys", "1"), ("secure_delete", "1")] {
+    for (pragma, expected) in
+        [("journal_mode", "wal"), ("synchronous", "2"), ("foreign_keys", "1"), ("secure_delete", "1")]
+    {
         let sql = sqlx::AssertSqlSafe(format!("SELECT CAST(\"{pragma}\" AS TEXT) FROM pragma_{pragma}"));
         let value: String = sqlx::query_scalar(sql).fetch_one(writer.connection()).await.unwrap();
         assert_eq!(value, expected, "{pragma}");
@@ -120,7 +122,10 @@ async fn plan(store: &SqliteStore, sql: &str) -> String {
 async fn no_statement_of_the_hot_path_walks_a_table() {
     let (store, ()) = make().await.unwrap();
     let claim = plan(&store, jobs::DUE).await;
-    assert!(claim.contains("SEARCH d USING INDEX deliveries_claim (platform=? AND wake_at>? AND wake_at<?)"), "{claim}");
+    assert!(
+        claim.contains("SEARCH d USING INDEX deliveries_claim (platform=? AND wake_at>? AND wake_at<?)"),
+        "{claim}"
+    );
     assert!(claim.contains("SEARCH h USING INDEX deliveries_busy (account_id=?)"), "{claim}");
     assert!(!claim.contains("TEMP B-TREE"), "the order comes from the index: {claim}");
     let record = jobs::record_sql(64);
@@ -131,7 +136,10 @@ async fn no_statement_of_the_hot_path_walks_a_table() {
         &record,
         "UPDATE deliveries SET lease_until = NULL WHERE lease_until < $1",
         "SELECT min(wake_at) FROM deliveries WHERE platform = $1 AND lease_until IS NULL AND wake_at IS NOT NULL",
-        concat!("SELECT count(*) FROM deliveries WHERE account_id = $1 AND due_at > $2 AND ", crate::jobs::waiting_phases!()),
+        concat!(
+            "SELECT count(*) FROM deliveries WHERE account_id = $1 AND due_at > $2 AND ",
+            crate::jobs::waiting_phases!()
+        ),
         "SELECT remote_id FROM deliveries WHERE account_id = $1 AND updated_at >= $2 AND (remote_id IS NOT NULL OR parts IS NOT NULL)",
         "SELECT * FROM post_logs l WHERE l.user_id = $1 AND l.seq < $2 ORDER BY l.seq DESC LIMIT $3",
         "SELECT * FROM post_logs l WHERE l.user_id = $1 AND l.post_id = $2 ORDER BY l.seq DESC LIMIT $3",
@@ -250,7 +258,11 @@ async fn a_post_joins_the_transaction_of_its_caller() {
         sqlx::query("INSERT INTO orders VALUES (17)").execute(&mut *tx).await.unwrap();
         assert_eq!(SqliteStore::insert_post_in(&mut tx, &new).await.unwrap(), Insert::Stored);
         assert_eq!(SqliteStore::insert_post_in(&mut tx, &new).await.unwrap(), Insert::Existing(new.post.id));
-        if commit { tx.commit().await.unwrap() } else { tx.rollback().await.unwrap() }
+        if commit {
+            tx.commit().await.unwrap()
+        } else {
+            tx.rollback().await.unwrap()
+        }
         store.wake();
         store.woken().await;
         let orders: i64 = sqlx::query_scalar("SELECT count(*) FROM orders").fetch_one(&host).await.unwrap();
