@@ -213,7 +213,7 @@ async fn keys_command(command: KeysCommand) -> Result<ExitCode, ExitCode> {
                 };
                 say(&format!("{id}\t{count} connections\t{role}"));
             }
-            keys::check(&*store, &ring, &vault, Missing::Refuse).await.map_err(failed)?;
+            keys::prove(&*store, &vault, Missing::Refuse).await.map_err(failed)?;
             Ok(ExitCode::SUCCESS)
         }
         KeysCommand::Rotate { settings } => {

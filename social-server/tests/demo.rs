@@ -21,5 +21,5 @@ async fn everything_is_published_exactly_once() {
     }
     assert!(has("x", "profile", "thread"), "{json:#}");
     assert!(published.iter().all(|row| row["permalink"].is_string()), "{json:#}");
-    assert_eq!(json["ledger"]["objects"], 20, "17 posts, a thread of three: {json:#}");
+    assert_eq!(json["ledger"]["objects"], 20, "17 single posts and a thread of three: {json:#}");
 }

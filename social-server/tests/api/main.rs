@@ -10,6 +10,7 @@
 mod access;
 mod connecting;
 mod isolation;
+mod keyring;
 mod media;
 mod posts;
 mod problems;

@@ -23,6 +23,8 @@ pub(crate) struct World {
     pub(crate) store: MemoryStore,
     pub(crate) network: FakeNetwork,
     pub(crate) clock: ManualClock,
+    /// The master key, as an operator sets it.
+    pub(crate) keys: String,
     media: TempDir,
 }
 
@@ -102,7 +104,7 @@ impl World {
             .clock(Arc::new(clock.clone()))
             .build()
             .unwrap();
-        Self { app: app(state.clone()), state, store, network, clock, media }
+        Self { app: app(state.clone()), state, store, network, clock, keys: keys.to_string(), media }
     }
 
     pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
