@@ -66,6 +66,14 @@ impl OAuthFacts {
             None => self.presets.first(),
         }
     }
+
+    /// Makes a preset the default one. `false` if there is none of that name; nothing has changed then.
+    #[must_use]
+    pub fn make_default(&mut self, name: &str) -> bool {
+        let Some(at) = self.presets.iter().position(|preset| preset.name == name) else { return false };
+        self.presets[..=at].rotate_right(1);
+        true
+    }
 }
 
 /// Whether a network checks a code challenge (RFC 7636).

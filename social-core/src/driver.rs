@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::{
-    account::TokenSet,
+    account::{AccountStatus, TokenSet},
     context::PublishContext,
     draft::Draft,
     engine::{Journal, LeaseGuard},
@@ -28,8 +28,10 @@ const MOST_LOOKS: u32 = 5;
 /// A doubt or a settling that lasts this long goes to a person, whatever the adapter says.
 const LONGEST_DOUBT: Duration = Duration::from_secs(24 * 3600);
 /// What must be left of the lease beyond the deadline of the visible call.
-const LEASE_MARGIN: Duration = Duration::from_secs(5);
+pub(crate) const LEASE_MARGIN: Duration = Duration::from_secs(5);
 
+/// How long a post waits for an operator before it is looked at again.
+const OPERATOR_PAUSE: Duration = Duration::from_secs(300);
 /// A half-made thread that waits for a reconnect is looked at this often.
 const PATIENCE: Duration = Duration::from_secs(3600);
 
@@ -138,6 +140,13 @@ impl<'a> Driver<'a> {
             let late_s = now.duration_since(delivery.due_at).as_secs();
             return self.rest(Event::TooLate, None, None, Some(false), json!({ "late_s": late_s })).await;
         }
+        if self.claimed.account.status == AccountStatus::Disconnected {
+            let gone = Error::new(ErrorKind::Reconnect, "publish.prepare")
+                .message("the user disconnected this account")
+                .advice("This account was disconnected. Connect it again if this post should still go out.")
+                .effect_none();
+            return self.failed_without_effect(gone, None).await;
+        }
         if delivery.crashes >= MOST_CRASHES {
             let error = Error::new(ErrorKind::Unexpected, "publish.prepare")
                 .message("workers died repeatedly while preparing this delivery")
@@ -156,9 +165,18 @@ impl<'a> Driver<'a> {
         let tokens =
             match self.inner.keeper.tokens(self.claimed.account.connection, Some(self.claimed.token_version)).await {
                 Ok(tokens) => tokens,
-                Err(error) => return self.failed_without_effect(error.effect_none(), None).await,
+                Err(error) => return self.without_tokens(error).await,
             };
-        self.advance(Event::Started)?;
+        if self.delivery().crashes > 0 {
+            // A worker died with it, perhaps because of it. That this one begins is written down, so that only those that were begun count
+            // as suspects when it dies too.
+            let begun = self.change(Event::Started, LeaseAfter::Keep);
+            if let Flow::Stop(stopped) = self.write(begun).await? {
+                return Ok(Flow::Stop(stopped));
+            }
+        } else {
+            self.advance(Event::Started)?;
+        }
         let ready = loop {
             if self.lease.stopping() {
                 return self.hand_back().await;
@@ -318,6 +336,10 @@ impl<'a> Driver<'a> {
             };
         let known = self.inner.store.remote_ids(self.delivery().account, later(since, -signed(LONGEST_DOUBT))).await?;
         let taken: HashSet<String> = known.into_iter().collect();
+        // Asking may mean sending the identical call, so it needs the lease as much as the call itself (E5).
+        if self.lease.remaining() <= platform.descriptor().flow.commit_deadline() + LEASE_MARGIN {
+            return self.hand_back().await;
+        }
         let mut cx = self.context(&tokens, &taken);
         cx.attempted_at = since;
         let found = tokio::select! {
@@ -333,6 +355,7 @@ impl<'a> Driver<'a> {
             Ok(Reconciled::NotPublished) => {
                 let mut absent = self.change(Event::ProvenAbsent, LeaseAfter::Keep);
                 absent.response = json!({ "doubted_s": doubted.as_secs() });
+                absent.crashes = 0;
                 absent.error = ErrorPatch::Clear;
                 self.write(absent).await
             }
@@ -348,7 +371,7 @@ impl<'a> Driver<'a> {
                 .await
             }
             Ok(Reconciled::AskAgain { .. } | Reconciled::CannotTell) => self.unconfirmed(None).await,
-            Err(error) => self.look_failed(error).await,
+            Err(error) => self.look_refused(error, &tokens).await,
         }
     }
 
@@ -386,7 +409,7 @@ impl<'a> Driver<'a> {
             }
             Ok(Settled::Wait { .. }) => self.unconfirmed(None).await,
             Ok(Settled::Rejected(error)) => self.fail(error).await,
-            Err(error) => self.look_failed(error).await,
+            Err(error) => self.look_refused(error, &tokens).await,
         }
     }
 
@@ -447,8 +470,10 @@ impl<'a> Driver<'a> {
     /// A look at the network (reconcile, settle) did not work. The delivery stays in its phase, and after some looks goes to a person.
     async fn look_failed(&mut self, error: Error) -> Result<Flow, Error> {
         let looks = self.delivery().crashes + 1;
-        let patient = matches!(error.kind(), ErrorKind::Storage) || limits(error.kind());
-        if looks >= MOST_LOOKS && !patient {
+        let since = self.delivery().committing_since.unwrap_or_else(|| self.now());
+        let too_long = self.now().duration_since(since) >= signed(LONGEST_DOUBT);
+        let patient = matches!(error.kind(), ErrorKind::Storage | ErrorKind::RateLimited | ErrorKind::Quota);
+        if too_long || (looks >= MOST_LOOKS && !patient) {
             return self.unconfirmed(Some(&error)).await;
         }
         let wait = match (error.retry_hint(), looks) {
@@ -472,6 +497,43 @@ impl<'a> Driver<'a> {
         self.stop_after(again).await
     }
 
+    /// The tokens cannot be had. Nothing of that is the post's fault, so nothing of it fails the post.
+    async fn without_tokens(&mut self, error: Error) -> Result<Flow, Error> {
+        let error = error.effect_none();
+        match error.kind() {
+            // The grant was erased since the claim: the account may have moved to a newer one.
+            ErrorKind::NotFound => {
+                let gone = Error::new(ErrorKind::Reconnect, "token.open")
+                    .message("the connection is not there any more")
+                    .effect_none();
+                self.failed_without_effect(gone, None).await
+            }
+            // The operator has to mend something; the schedule is kept meanwhile.
+            ErrorKind::Config | ErrorKind::Billing => {
+                if !matches!(
+                    self.delivery().phase.name(),
+                    PhaseName::Preparing | PhaseName::Ready | PhaseName::Committing
+                ) {
+                    self.advance(Event::Started)?;
+                }
+                let again = later(self.now(), signed(OPERATOR_PAUSE));
+                self.rest_with_error(Event::FailedForNow, again, &error).await
+            }
+            _ => self.failed_without_effect(error, None).await,
+        }
+    }
+
+    /// A look at the network was refused because of the token: it is refreshed once, and the look is made again.
+    async fn look_refused(&mut self, error: Error, tokens: &TokenSet) -> Result<Flow, Error> {
+        if error.kind() == ErrorKind::Reconnect && !self.refreshed {
+            self.refreshed = true;
+            if self.inner.keeper.refused(self.claimed.account.connection, tokens).await.is_ok() {
+                return Ok(Flow::Go);
+            }
+        }
+        self.look_failed(error).await
+    }
+
     /// Something failed and it is certain that nothing became visible: wait, try again, or give up.
     async fn failed_without_effect(&mut self, error: Error, tokens: Option<&Arc<TokenSet>>) -> Result<Flow, Error> {
         let now = self.now();
@@ -492,7 +554,7 @@ impl<'a> Driver<'a> {
                             return self.write(again).await;
                         }
                         Err(dead) if dead.kind() == ErrorKind::Reconnect => {}
-                        Err(other) => return Box::pin(self.failed_without_effect(other.effect_none(), None)).await,
+                        Err(other) => return Box::pin(self.without_tokens(other)).await,
                     }
                 }
                 self.await_reconnect(&error).await
@@ -552,7 +614,17 @@ impl<'a> Driver<'a> {
             .message("a limit of the network has to pass")
             .effect_none();
         let patch = ErrorPatch::Set(as_json(&error));
-        self.rest(Event::Limited, Some(until), Some(patch), None, response).await
+        let wake_at = self.before_too_late(until);
+        self.rest(Event::Limited, Some(wake_at), Some(patch), None, response).await
+    }
+
+    /// A wait that lasts beyond the late limit ends with it: who waits in vain learns it then, not a day later.
+    fn before_too_late(&self, until: Timestamp) -> Timestamp {
+        if !self.delivery().parts.is_empty() {
+            return until;
+        }
+        let late = later(self.delivery().due_at, signed(self.delivery().late_limit + Duration::from_secs(1)));
+        until.min(late.max(self.now()))
     }
 
     async fn fail(&mut self, error: Error) -> Result<Flow, Error> {
@@ -567,6 +639,7 @@ impl<'a> Driver<'a> {
     }
 
     async fn rest_with_error(&mut self, event: Event, wake_at: Timestamp, error: &Error) -> Result<Flow, Error> {
+        let wake_at = self.before_too_late(wake_at);
         let patch = ErrorPatch::Set(as_json(error));
         self.rest(event, Some(wake_at), Some(patch), Some(false), json!({ "error": error })).await
     }

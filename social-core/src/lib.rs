@@ -38,8 +38,8 @@ pub use error::{Actor, Effect, Error, ErrorKind, Operation, ProviderError, Retry
 pub use id::{AccountId, ConnectionId, DeliveryId, LogId, MediaId, PlatformId, PostId, RemotePostId, UserId};
 pub use phase::{Checkpoint, Event, IllegalTransition, Phase, PhaseName, RemotePost};
 pub use platform::{
-    Analytics, Authorization, AuthorizeRequest, Committed, Connect, Deleted, PendingAuthorization, Platform, Prepared,
-    Publish, Reconciled, Settled,
+    Analytics, Authorization, AuthorizeRequest, Committed, Connect, Credentials, Deleted, PendingAuthorization,
+    Platform, Prepared, Publish, Reconciled, Settled,
 };
 pub use secret::{AccessToken, AuthCode, ClientSecret, PkceVerifier, RefreshToken};
 pub use social::{Scheduler, Social};

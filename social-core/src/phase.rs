@@ -280,6 +280,8 @@ pub enum Event {
     Reconnected,
     /// The user asks for another try of something final.
     RetryRequested,
+    /// A person looked: this part is out, and others follow.
+    PartResolved,
     /// A person looked: it is not out, send it again.
     ResolvedResend,
     /// A person looked: it is not out, leave it.
@@ -322,6 +324,7 @@ impl Event {
             Self::CanceledByUser => "canceled",
             Self::Reconnected => "reconnected",
             Self::RetryRequested => "retry_requested",
+            Self::PartResolved => "part_resolved",
             Self::ResolvedResend => "resolved_resend",
             Self::ResolvedFailed => "resolved_failed",
         }
@@ -444,6 +447,8 @@ impl Phase {
 
             (Self::Failed { at }, Event::RetryRequested) => Self::Retrying { at },
             (Self::Missed | Self::Canceled, Event::RetryRequested) => Self::Retrying { at: None },
+            // The checkpoint belongs to the part that is out; the parts that are known say where to go on.
+            (Self::Unconfirmed { .. }, Event::PartResolved) => Self::Retrying { at: None },
             (Self::Unconfirmed { at }, Event::ResolvedResend) => Self::Retrying { at },
             (Self::Unconfirmed { at }, Event::ResolvedFailed) => Self::Failed { at },
             _ => return Err(illegal),
@@ -491,11 +496,22 @@ pub mod invariant {
             PhaseName::Unconfirmed => {
                 matches!(
                     event,
-                    super::Event::Published(_) | super::Event::ResolvedResend | super::Event::ResolvedFailed
+                    super::Event::Published(_)
+                        | super::Event::PartResolved
+                        | super::Event::ResolvedResend
+                        | super::Event::ResolvedFailed
                 )
             }
             _ => true,
         }
+    }
+
+    /// Whether the death of a worker counts against a delivery that it held: the first one counts against all of them; later ones only
+    /// against those that were begun, for which the driver writes it down.
+    #[must_use]
+    pub fn is_suspect(crashes: u32, phase: PhaseName) -> bool {
+        use PhaseName as P;
+        crashes == 0 || !matches!(phase, P::Scheduled | P::Retrying | P::AwaitingLimit | P::AwaitingReconnect)
     }
 
     /// I5 and I7 for a store: whether somebody outside the engine may still change a delivery that is `from` so that it becomes `to`. Its
@@ -548,6 +564,7 @@ mod tests {
             Just(Event::CanceledByUser),
             Just(Event::Reconnected),
             Just(Event::RetryRequested),
+            Just(Event::PartResolved),
             Just(Event::ResolvedResend),
             Just(Event::ResolvedFailed),
         ]

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt::Debug, time::Duration};
 
 use async_trait::async_trait;
-use jiff::Timestamp;
+use jiff::{Timestamp, civil::Date};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
@@ -15,7 +15,7 @@ use crate::{
     error::Error,
     id::{PlatformId, RemotePostId},
     phase::{Checkpoint, RemotePost},
-    secret::{AuthCode, OAuthState, PkceVerifier},
+    secret::{AuthCode, ClientSecret, OAuthState, PkceVerifier},
     text::{self, TextUnit},
     validate::{self, Violation},
 };
@@ -31,6 +31,40 @@ pub trait Platform: Debug + Send + Sync + 'static {
     /// Numbers, where the network gives any.
     fn analytics(&self) -> Option<&dyn Analytics> {
         None
+    }
+    /// The day on which the network switches the version off that this adapter speaks, where it does such a thing.
+    fn sunset(&self) -> Option<Date> {
+        None
+    }
+}
+
+/// What an operator sets about a network: every adapter is made from it with `try_from`.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Credentials {
+    /// The client id of the app that is registered with the network.
+    pub client_id: String,
+    /// Its secret.
+    pub client_secret: Option<ClientSecret>,
+    /// One prefix instead of all hosts of the network.
+    pub base_url: Option<Url>,
+    /// The scope preset of connections that name none.
+    pub preset: Option<String>,
+    /// The version of the network's interface to speak.
+    pub api_version: Option<String>,
+}
+
+impl Credentials {
+    /// A client without more; the rest is set by field.
+    #[must_use]
+    pub fn new(client_id: impl Into<String>) -> Self {
+        Self { client_id: client_id.into(), client_secret: None, base_url: None, preset: None, api_version: None }
+    }
+
+    /// The secret as builders take it. One that is missing is empty, which they refuse.
+    #[must_use]
+    pub fn secret(&self) -> &str {
+        self.client_secret.as_ref().map_or("", ClientSecret::expose)
     }
 }
 
@@ -172,13 +206,21 @@ impl AuthorizeRequest {
     }
 }
 
-/// Where to send the person, and what to keep.
-#[derive(Debug)]
+/// Where to send the person, and what to keep. The address holds the state and is not printed.
 pub struct Authorization {
     /// Where to send the person.
     pub url: Url,
     /// What to keep, sealed, until they come back.
     pub pending: PendingAuthorization,
+}
+
+impl std::fmt::Debug for Authorization {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Authorization")
+            .field("host", &self.url.host_str())
+            .field("pending", &self.pending)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What is kept between sending a person away and their coming back.

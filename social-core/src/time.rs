@@ -25,8 +25,8 @@ pub trait Clock: Debug + Send + Sync + 'static {
     fn monotonic(&self) -> Duration;
     /// Completes when [`now`](Self::now) has reached `at`, never early. Dropping it forgets the wait.
     fn sleep_until(&self, at: Timestamp) -> BoxFuture<'static, ()>;
-    /// Moves this clock so that it agrees with the database's; the default ignores it.
-    fn calibrate(&self, _offset: SignedDuration) {}
+    /// Moves this clock so that it agrees with the database's, which was found `ahead` of [`now`](Self::now); the default ignores it.
+    fn calibrate(&self, _ahead: SignedDuration) {}
 }
 
 /// The clock of the operating system, corrected by the offset against the database that the engine measures.
@@ -69,8 +69,9 @@ impl Clock for SystemClock {
         })
     }
 
-    fn calibrate(&self, offset: SignedDuration) {
-        self.offset_us.store(i64::try_from(offset.as_micros()).unwrap_or(0), Ordering::Relaxed);
+    fn calibrate(&self, ahead: SignedDuration) {
+        // What is left over by the corrections so far, which are in `now` already.
+        self.offset_us.fetch_add(i64::try_from(ahead.as_micros()).unwrap_or(0), Ordering::Relaxed);
     }
 }
 
@@ -190,6 +191,17 @@ mod tests {
         clock.advance(Duration::from_secs(1));
         sleeper.await.unwrap();
         assert_eq!(clock.now(), at);
+    }
+
+    #[test]
+    fn calibrating_again_keeps_what_was_corrected_before() {
+        let clock = SystemClock::new();
+        let database = || later(Timestamp::now(), SignedDuration::from_secs(600));
+        for _ in 0..3 {
+            clock.calibrate(database().duration_since(clock.now()));
+            let left = database().duration_since(clock.now()).abs();
+            assert!(left < SignedDuration::from_secs(5), "{left}");
+        }
     }
 
     #[test]

@@ -95,7 +95,12 @@ pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
         return Err(syntax(format!("the body is not JSON: {error}")));
     }
     if let Some(field) = locate::nul(text) {
-        return Err(Problem::field("character", &field, "a text holds the character NUL", "Remove the invisible character."));
+        return Err(Problem::field(
+            "character",
+            &field,
+            "a text holds the character NUL",
+            "Remove the invisible character.",
+        ));
     }
     serde_json::from_str(text).map_err(|error| {
         let path = locate::path(text, error.line(), error.column());
@@ -127,7 +132,12 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
         let axum::extract::Query(query) = axum::extract::Query::try_from_uri(&parts.uri).map_err(|error| {
             let message = error.to_string();
             let message = message.trim_start_matches("Failed to deserialize query string: ");
-            Problem::invalid(vec![ViolationView::error("query", "query", message, "Please compare the request with /docs.")])
+            Problem::invalid(vec![ViolationView::error(
+                "query",
+                "query",
+                message,
+                "Please compare the request with /docs.",
+            )])
         })?;
         Ok(Self(query))
     }

@@ -33,14 +33,8 @@ pub enum Scope {
 
 impl Scope {
     /// All of them.
-    pub const ALL: [Self; 6] = [
-        Self::AccountsRead,
-        Self::AccountsWrite,
-        Self::PostsRead,
-        Self::PostsWrite,
-        Self::MediaRead,
-        Self::MediaWrite,
-    ];
+    pub const ALL: [Self; 6] =
+        [Self::AccountsRead, Self::AccountsWrite, Self::PostsRead, Self::PostsWrite, Self::MediaRead, Self::MediaWrite];
 
     /// The name in requests.
     #[must_use]

@@ -166,9 +166,14 @@ impl Config {
             let refuse = |why: &str| Err(ConfigError(format!("public_url (SOCIAL_PUBLIC_URL) {why}")));
             let secure = url.scheme() == "https" || (url.scheme() == "http" && is_loopback(url));
             if !secure {
-                return refuse("must begin with https:// unless its host is a loopback address: keys and tokens would travel in clear");
+                return refuse(
+                    "must begin with https:// unless its host is a loopback address: keys and tokens would travel in clear",
+                );
             }
-            if !url.username().is_empty() || url.password().is_some() || url.query().is_some() || url.fragment().is_some()
+            if !url.username().is_empty()
+                || url.password().is_some()
+                || url.query().is_some()
+                || url.fragment().is_some()
             {
                 return refuse("must be a plain address without user name, query and fragment");
             }
@@ -183,7 +188,9 @@ impl Config {
             }
             if network.client_id.is_none() && network.client_secret.is_some() {
                 let name = name.to_uppercase();
-                return Err(ConfigError(format!("SOCIAL_{name}_CLIENT_SECRET is set but SOCIAL_{name}_CLIENT_ID is not")));
+                return Err(ConfigError(format!(
+                    "SOCIAL_{name}_CLIENT_SECRET is set but SOCIAL_{name}_CLIENT_ID is not"
+                )));
             }
         }
         Ok(())
@@ -225,7 +232,11 @@ fn describe(error: &figment::Error) -> ConfigError {
         });
         lines.push(match &error.kind {
             figment::error::Kind::UnknownField(field, _) => {
-                let whole = if key.is_empty() || key.ends_with(field.as_str()) { key.clone() } else { format!("{key}.{field}") };
+                let whole = if key.is_empty() || key.ends_with(field.as_str()) {
+                    key.clone()
+                } else {
+                    format!("{key}.{field}")
+                };
                 let whole = if whole.is_empty() { field.clone() } else { whole };
                 format!("there is no setting named {whole}{place}")
             }
@@ -366,8 +377,7 @@ mod tests {
         let text = "media_max_bytes = 7\nlog = \"warn\"\n[networks.x]\nclient_id = \"from-file\"\n";
         std::fs::write(&file, text).unwrap();
         let variables = [("SOCIAL_LOG", "debug"), ("SOCIAL_X_CLIENT_SECRET", "marker-secret"), ("HOME", "/")];
-        let config =
-            Config::load_from(Some(&file), variables.map(|(k, v)| (k.to_owned(), v.to_owned()))).unwrap();
+        let config = Config::load_from(Some(&file), variables.map(|(k, v)| (k.to_owned(), v.to_owned()))).unwrap();
         assert_eq!((config.media_max_bytes, config.log.as_str()), (7, "debug"));
         assert_eq!(config.networks["x"].client_id.as_deref(), Some("from-file"));
         assert_eq!(config.database_url.expose(), "sqlite://social.db");
@@ -392,7 +402,10 @@ mod tests {
     #[test]
     fn names_of_hosting_platforms_count_unless_ours_are_set() {
         let config = load(&[("DATABASE_URL", "postgres://a"), ("PORT", "9000")]).unwrap();
-        assert_eq!((config.database_url.expose(), config.listen.to_string().as_str()), ("postgres://a", "0.0.0.0:9000"));
+        assert_eq!(
+            (config.database_url.expose(), config.listen.to_string().as_str()),
+            ("postgres://a", "0.0.0.0:9000")
+        );
         let ours = [
             ("DATABASE_URL", "postgres://a"),
             ("SOCIAL_DATABASE_URL", "sqlite://b"),

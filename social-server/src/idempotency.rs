@@ -64,12 +64,7 @@ pub(crate) enum Begin {
 ///
 /// # Errors
 /// 409 while the first one runs, 422 if the key was used for something else.
-pub(crate) async fn begin(
-    state: &State,
-    tenant: UserId,
-    key: String,
-    fingerprint: [u8; 32],
-) -> Result<Begin, Problem> {
+pub(crate) async fn begin(state: &State, tenant: UserId, key: String, fingerprint: [u8; 32]) -> Result<Begin, Problem> {
     let now = state.now();
     let stale = later(now, -STALE_AFTER);
     match state.store().begin_idempotent(tenant, &key, fingerprint, now, stale).await? {
@@ -100,14 +95,7 @@ pub(crate) fn mismatch() -> Problem {
 
 /// Answers contain keys and links, so they are sealed like tokens.
 fn binding<'a>(tenant: UserId, column: &'a str) -> Binding<'a> {
-    Binding {
-        table: "idempotency",
-        column,
-        user: tenant.uuid(),
-        connection: Uuid::nil(),
-        platform: "",
-        version: 0,
-    }
+    Binding { table: "idempotency", column, user: tenant.uuid(), connection: Uuid::nil(), platform: "", version: 0 }
 }
 
 async fn open(state: &State, tenant: UserId, key: &str, body: Vec<u8>) -> Result<Vec<u8>, Problem> {

@@ -140,15 +140,27 @@ impl Intake {
         file.flush().await.map_err(|e| disk(&e))?;
         drop(file);
         if length == 0 {
-            return Err(Problem::field("media_empty", "body", "the file is empty", "Choose a file with something in it."));
+            return Err(Problem::field(
+                "media_empty",
+                "body",
+                "the file is empty",
+                "Choose a file with something in it.",
+            ));
         }
         self.keep(state, user, scratch, hasher.finish(), claimed).await
     }
 
     /// Fetches a file from an address that a user gave.
-    pub(crate) async fn fetch(&self, state: &State, user: UserId, field: &str, raw: &str) -> Result<StoredMedia, Problem> {
+    pub(crate) async fn fetch(
+        &self,
+        state: &State,
+        user: UserId,
+        field: &str,
+        raw: &str,
+    ) -> Result<StoredMedia, Problem> {
         let refuse = |message: String, advice: &str| Problem::field("media_url", field, message, advice);
-        let url = Url::parse(raw).map_err(|_| refuse("this is not an address".into(), "Use an address that begins with https://."))?;
+        let url = Url::parse(raw)
+            .map_err(|_| refuse("this is not an address".into(), "Use an address that begins with https://."))?;
         self.fetcher.check(&url).map_err(|refused| unfetched(field, &refused))?;
         let held = state.store().media_bytes(user).await?;
         let mut place = self.coming.begin(user);

@@ -1,9 +1,6 @@
 //! API keys: `sk_live_<id>_<secret and checksum>`. The secret has 256 bits of chance, so its SHA-256 is all that is kept.
 
-use social_core::{
-    crypto,
-    secret::OpaqueSecret,
-};
+use social_core::{crypto, secret::OpaqueSecret};
 use uuid::Uuid;
 
 const PREFIX: &str = "sk_live_";

@@ -3,7 +3,7 @@
 use social_core::{
     Error, Store,
     id::ConnectionId,
-    social::token_binding,
+    keeper::token_binding,
     store::{SealedTokens, Swap},
     vault::{KeyRing, Sealed, Vault, VaultError},
 };
@@ -129,12 +129,10 @@ async fn rewrap(store: &dyn Store, vault: &Vault, id: ConnectionId) -> Result<Re
     let binding = token_binding(connection.user, id, &connection.platform, connection.version);
     match vault.rewrap(&binding, &found.tokens.0).await {
         Ok(None) => Ok(Rewrap::Changed),
-        Ok(Some(sealed)) => {
-            match store.rewrap(id, connection.version, &found.tokens, &SealedTokens(sealed)).await? {
-                Swap::Done => Ok(Rewrap::Done),
-                Swap::Stale => Ok(Rewrap::Changed),
-            }
-        }
+        Ok(Some(sealed)) => match store.rewrap(id, connection.version, &found.tokens, &SealedTokens(sealed)).await? {
+            Swap::Done => Ok(Rewrap::Done),
+            Swap::Stale => Ok(Rewrap::Changed),
+        },
         Err(error) => {
             tracing::warn!(connection.id = %id, %error, "the tokens of a connection could not be wrapped again");
             Ok(Rewrap::Failed)

@@ -147,7 +147,9 @@ pub(crate) async fn per_address(Extract(state): Extract<State>, request: Request
             let mut response = next.run(request).await;
             let headers = response.headers_mut();
             let policy = format!("\"default\";q={limit};w={BURST_S}");
-            for (name, value) in [("ratelimit-policy", policy), ("ratelimit", format!("\"default\";r={left};t={BURST_S}"))] {
+            for (name, value) in
+                [("ratelimit-policy", policy), ("ratelimit", format!("\"default\";r={left};t={BURST_S}"))]
+            {
                 if let Ok(value) = HeaderValue::from_str(&value) {
                     headers.entry(HeaderName::from_static(name)).or_insert(value);
                 }

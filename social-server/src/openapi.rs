@@ -10,7 +10,10 @@ use utoipa::{
     },
 };
 
-use crate::{problem::{PROBLEM_JSON, ProblemBody}, routes as r};
+use crate::{
+    problem::{PROBLEM_JSON, ProblemBody},
+    routes as r,
+};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -51,7 +54,22 @@ impl Modify for Common {
         };
         components.add_security_scheme("key", bearer("A user's API key: sk_live_..."));
         components.add_security_scheme("admin", bearer("The key in SOCIAL_ADMIN_KEY."));
-        for item in document.paths.paths.values_mut() {
+        for (path, item) in &mut document.paths.paths {
+            let name = |method: &str| {
+                let words = path.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
+                words.fold(method.to_owned(), |name, word| name + "_" + word)
+            };
+            let methods = [
+                ("post", &mut item.post),
+                ("patch", &mut item.patch),
+                ("delete", &mut item.delete),
+                ("get", &mut item.get),
+            ];
+            for (method, operation) in methods {
+                if let Some(operation) = operation {
+                    operation.operation_id = Some(name(method));
+                }
+            }
             let PathItem { post, patch, delete, get, .. } = item;
             for operation in [post, patch, delete].into_iter().flatten() {
                 idempotent(operation);
@@ -68,17 +86,25 @@ fn idempotent(operation: &mut Operation) {
     let key = ParameterBuilder::new()
         .name("Idempotency-Key")
         .parameter_in(ParameterIn::Header)
-        .description(Some("The same key with the same request is carried out once and answered the same again, for 24 hours."))
+        .description(Some(
+            "The same key with the same request is carried out once and answered the same again, for 24 hours.",
+        ))
         .schema(Some(ObjectBuilder::new().schema_type(Type::String).max_length(Some(255))));
-    operation.parameters.get_or_insert_default().push(key.build());
+    operation.parameters.get_or_insert_default().push(RefOr::T(key.build()));
 }
 
 /// Every refusal has one form.
 fn refusable(operation: &mut Operation) {
     let problem = || Content::new(Some(Ref::from_schema_name("ProblemBody")));
     for (status, response) in &mut operation.responses.responses {
+        if let RefOr::T(response) = response
+            && response.description.is_empty()
+        {
+            let code = status.parse().ok().and_then(|code| http::StatusCode::from_u16(code).ok());
+            response.description = code.and_then(|code| code.canonical_reason()).unwrap_or("Done").to_owned();
+        }
         if let (Some('4' | '5'), RefOr::T(Response { content, .. })) = (status.chars().next(), response) {
-            content.insert(PROBLEM_JSON.to_owned(), problem());
+            content.insert(PROBLEM_JSON.to_owned(), RefOr::T(problem()));
         }
     }
     let other = ResponseBuilder::new().description("A refusal.").content(PROBLEM_JSON, problem()).build();

@@ -11,8 +11,7 @@ use std::{
 use jiff::Timestamp;
 use metrics_exporter_prometheus::PrometheusHandle;
 use social_core::{
-    Clock, Error, ErrorKind, Platform, PlatformId, Social, Store, UserId,
-    crypto,
+    Clock, Error, ErrorKind, Platform, PlatformId, Social, Store, UserId, crypto,
     descriptor::Abilities,
     vault::{KeyRing, Purpose, Vault},
 };
@@ -33,7 +32,7 @@ pub struct State(Arc<Shared>);
 
 /// What all routes share.
 #[derive(Debug)]
-pub(crate) struct Shared {
+pub struct Shared {
     pub(crate) social: Social,
     pub(crate) settings: Settings,
     pub(crate) library: ServerLibrary,
@@ -126,6 +125,11 @@ impl State {
         self.tasks.wait().await;
     }
 
+    /// Removes what earlier processes left of uploads that never ended.
+    pub async fn sweep_uploads(&self) {
+        self.intake.sweep().await;
+    }
+
     pub(crate) fn now(&self) -> Timestamp {
         self.social.call_context().now()
     }
@@ -189,11 +193,8 @@ impl StateBuilder {
         let ring = key_ring(&config)?;
         let public_url = config.public_address(listening);
         let library = ServerLibrary::open(&config.media_dir, ring.signer(Purpose::MediaLinks), public_url.clone())?;
-        let mut builder = Social::builder()
-            .shared_store(store)
-            .keys(ring)
-            .media(library.clone())
-            .late_limit(config.late_limit.0);
+        let mut builder =
+            Social::builder().shared_store(store).keys(ring).media(library.clone()).late_limit(config.late_limit.0);
         for platform in platforms {
             builder = builder.shared_platform(platform);
         }
@@ -205,9 +206,10 @@ impl StateBuilder {
         }
         let social = builder.build()?;
         let hashed = |secret: &crate::config::Secret| crypto::sha256(secret.expose().as_bytes());
-        let presets = config.networks.iter().filter_map(|(name, network)| {
-            Some((PlatformId::parse(name).ok()?, network.preset.clone()?))
-        });
+        let presets = config
+            .networks
+            .iter()
+            .filter_map(|(name, network)| Some((PlatformId::parse(name).ok()?, network.preset.clone()?)));
         let settings = Settings {
             public_url,
             admin_key: config.admin_key.as_ref().map(hashed),
@@ -240,9 +242,10 @@ impl StateBuilder {
 /// # Errors
 /// `Config` that says what is missing or wrong.
 pub fn key_ring(config: &Config) -> Result<KeyRing, Error> {
-    let keys = config.master_keys.as_ref().ok_or_else(|| {
-        faulty("SOCIAL_MASTER_KEYS is not set; `social-server keys generate` prints a value for it")
-    })?;
+    let keys = config
+        .master_keys
+        .as_ref()
+        .ok_or_else(|| faulty("SOCIAL_MASTER_KEYS is not set; `social-server keys generate` prints a value for it"))?;
     Ok(KeyRing::parse(keys.expose())?)
 }
 

@@ -17,13 +17,13 @@ pub struct Peer(pub SocketAddr);
 
 /// Whom a request comes from, with what trusted proxies say.
 #[derive(Debug, Clone, Copy)]
-pub struct Client {
+pub(crate) struct Client {
     /// The address.
-    pub ip: IpAddr,
+    pub(crate) ip: IpAddr,
     /// Whether the line to the first proxy is encrypted, if a trusted proxy says so.
-    pub https: Option<bool>,
+    pub(crate) https: Option<bool>,
     /// Whether the request comes from this machine and through no proxy.
-    pub direct_local: bool,
+    pub(crate) direct_local: bool,
 }
 
 impl Default for Client {
@@ -78,15 +78,22 @@ pub(crate) async fn line(Extract(state): Extract<State>, mut request: Request, n
 fn unencrypted(state: &State, method: &Method, uri: &Uri, headers: &HeaderMap) -> Response {
     let browser = matches!(*method, Method::GET | Method::HEAD) && !headers.contains_key(header::AUTHORIZATION);
     let target = uri.path_and_query().map_or("/", |target| target.as_str());
-    if browser && let Some(url) = state.settings.public_url.join(target).ok().filter(|url| url.origin() == state.settings.public_url.origin()) {
+    if browser
+        && let Some(url) =
+            state.settings.public_url.join(target).ok().filter(|url| url.origin() == state.settings.public_url.origin())
+    {
         let location = HeaderValue::from_str(url.as_str());
         if let Ok(location) = location {
             return (StatusCode::PERMANENT_REDIRECT, [(header::LOCATION, location)]).into_response();
         }
     }
-    Problem::new(StatusCode::FORBIDDEN, "https_required", "this request came unencrypted; if it carried a key, the key is burnt")
-        .advice("Use https, delete the key that was sent and make a new one.")
-        .into_response()
+    Problem::new(
+        StatusCode::FORBIDDEN,
+        "https_required",
+        "this request came unencrypted; if it carried a key, the key is burnt",
+    )
+    .advice("Use https, delete the key that was sent and make a new one.")
+    .into_response()
 }
 
 /// Headers that every answer carries unless its route set its own.
@@ -95,7 +102,10 @@ fn protect(state: &State, headers: &mut HeaderMap) {
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::REFERRER_POLICY, "no-referrer"),
         (header::X_FRAME_OPTIONS, "DENY"),
-        (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"),
+        (
+            header::CONTENT_SECURITY_POLICY,
+            "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+        ),
         (header::CACHE_CONTROL, "no-store"),
         (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
         (HeaderName::from_static("permissions-policy"), "interest-cohort=()"),

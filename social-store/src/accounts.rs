@@ -58,7 +58,8 @@ impl<B: Backend> SqlStore<B> {
         let (mut saved, mut left) = (Vec::with_capacity(profiles.len()), Vec::new());
         for profile in profiles {
             let before = tx.fetch(
-                "SELECT connection_id FROM social_accounts WHERE user_id = $1 AND platform = $2 AND remote_id = $3".into(),
+                "SELECT connection_id FROM social_accounts WHERE user_id = $1 AND platform = $2 AND remote_id = $3"
+                    .into(),
                 values![grant.user, grant.platform.as_str(), profile.remote_id.as_str()],
             );
             left.extend(rows(&before.await?, connection_id)?);
@@ -116,6 +117,10 @@ impl<B: Backend> SqlStore<B> {
 
     async fn disconnect(&self, user: UserId, id: AccountId, now: Timestamp) -> sqlx::Result<Option<usize>> {
         let mut tx = self.backend.begin().await?;
+        // The connection first, as everybody who changes both does: of two at once one sees that it is the last.
+        let lock = "UPDATE connections SET updated_at = updated_at \
+             WHERE id = (SELECT connection_id FROM social_accounts WHERE id = $1 AND user_id = $2)";
+        tx.execute(lock.into(), values![id.uuid(), user.uuid()]).await?;
         let disconnected = tx.fetch(
             "UPDATE social_accounts SET status = 'disconnected', updated_at = $3 WHERE id = $1 AND user_id = $2 RETURNING connection_id"
                 .into(),
@@ -178,7 +183,11 @@ impl<B: Backend> AccountStore for SqlStore<B> {
 
     async fn connections(&self, user: UserId) -> Result<Vec<Connection>, Error> {
         let connections = self.all(
-            concat!("SELECT ", connection_columns!(), " FROM connections c WHERE c.user_id = $1 ORDER BY c.created_at, c.id"),
+            concat!(
+                "SELECT ",
+                connection_columns!(),
+                " FROM connections c WHERE c.user_id = $1 ORDER BY c.created_at, c.id"
+            ),
             values![user.uuid()],
             connection,
         );

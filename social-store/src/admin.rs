@@ -87,7 +87,9 @@ impl<B: Backend> SqlStore<B> {
             match known.await? {
                 None => {}
                 Some((other, _, _)) if other != fingerprint => return Ok(Idempotent::Mismatch),
-                Some((_, Some(status), body)) => return Ok(Idempotent::Done { status, body: body.unwrap_or_default() }),
+                Some((_, Some(status), body)) => {
+                    return Ok(Idempotent::Done { status, body: body.unwrap_or_default() });
+                }
                 Some((_, None, _)) => return Ok(Idempotent::InFlight),
             }
         }
@@ -133,7 +135,8 @@ impl<B: Backend> AdminStore for SqlStore<B> {
     }
 
     async fn key(&self, id: Uuid) -> Result<Option<ApiKey>, Error> {
-        let sql = "SELECT id, user_id, name, hash, scopes, created_at, expires_at, last_used_at FROM api_keys WHERE id = $1";
+        let sql =
+            "SELECT id, user_id, name, hash, scopes, created_at, expires_at, last_used_at FROM api_keys WHERE id = $1";
         self.one(sql, values![id], key).await.map_err(storage("keys.read"))
     }
 

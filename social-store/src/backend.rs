@@ -8,8 +8,8 @@ use social_core::{
     store::{ClaimRequest, Held, Insert, Lease, PhaseWrite},
 };
 
-pub use crate::{row::Columns, value::Value};
 use crate::{fault::storage, posts::StoredPost};
+pub use crate::{row::Columns, value::Value};
 
 /// The table in which applied migrations are noted.
 pub(crate) const MIGRATIONS: &str = "_social_migrations";
@@ -35,7 +35,11 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     /// Reads.
     fn fetch(&self, sql: Sql, values: Vec<Value>) -> impl Future<Output = sqlx::Result<Vec<Self::Row>>> + Send;
     /// Writes, and answers with what `RETURNING` says.
-    fn returning(&self, sql: &'static str, values: Vec<Value>) -> impl Future<Output = sqlx::Result<Vec<Self::Row>>> + Send;
+    fn returning(
+        &self,
+        sql: &'static str,
+        values: Vec<Value>,
+    ) -> impl Future<Output = sqlx::Result<Vec<Self::Row>>> + Send;
     /// Writes, and answers with the number of rows.
     fn execute(&self, sql: &'static str, values: Vec<Value>) -> impl Future<Output = sqlx::Result<u64>> + Send;
 
@@ -146,7 +150,6 @@ impl<B: Backend> SqlStore<B> {
         let rows = self.fetch(sql, values).await?;
         rows.iter().map(|row| map(&mut crate::row::Reader::of(row))).collect()
     }
-
 }
 
 impl<B> Clone for SqlStore<B> {

@@ -12,7 +12,9 @@ pub(crate) fn storage(operation: &'static str) -> impl Fn(sqlx::Error) -> Error 
 /// The same for a migration.
 pub(crate) fn migration(error: &sqlx::migrate::MigrateError) -> Error {
     let said = match error {
-        sqlx::migrate::MigrateError::Execute(error) | sqlx::migrate::MigrateError::ExecuteMigration(error, _) => Fault::of(error).said,
+        sqlx::migrate::MigrateError::Execute(error) | sqlx::migrate::MigrateError::ExecuteMigration(error, _) => {
+            Fault::of(error).said
+        }
         other => other.to_string(),
     };
     Error::storage("store.migrate", Fault { said, code: None })
@@ -37,7 +39,9 @@ impl Fault {
             sqlx::Error::Database(database) => {
                 Self { said: database.message().to_owned(), code: database.code().map(std::borrow::Cow::into_owned) }
             }
-            sqlx::Error::Configuration(_) => plain("the address of the database or its options are not valid".to_owned()),
+            sqlx::Error::Configuration(_) => {
+                plain("the address of the database or its options are not valid".to_owned())
+            }
             other => plain(other.to_string()),
         }
     }

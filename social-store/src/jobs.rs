@@ -7,7 +7,8 @@ use social_core::{
     id::{AccountId, LogId, PlatformId},
     phase::{Event, PhaseName, RemotePost, invariant},
     store::{
-        ClaimRequest, Claimed, Delivery, ErrorPatch, Held, JobStore, Lease, LeaseAfter, LogEntry, PhaseWrite, PostStatus,
+        ClaimRequest, Claimed, Delivery, ErrorPatch, Held, JobStore, Lease, LeaseAfter, LogEntry, PhaseWrite,
+        PostStatus,
     },
 };
 
@@ -58,7 +59,7 @@ pub(crate) struct WriteColumns<'w> {
     pub(crate) checkpoint: Option<String>,
     /// Set where the row's remote post is replaced.
     pub(crate) remote: Option<&'w RemotePost>,
-    pub(crate) part: Option<String>,
+    pub(crate) part: Option<&'w RemotePost>,
     pub(crate) keep_error: bool,
     pub(crate) error: Option<&'w str>,
     pub(crate) published_at: Option<Timestamp>,
@@ -70,14 +71,17 @@ impl<'w> WriteColumns<'w> {
         let published = write.phase == PhaseName::Published;
         let allowed = |from: &PhaseName| invariant::outside_may_change(*from, write.phase);
         let from = (write.lease == LeaseAfter::Revoke).then(|| {
-            PhaseName::ALL.iter().filter(|from| allowed(from)).fold(",".to_owned(), |list, from| list + from.as_str() + ",")
+            PhaseName::ALL
+                .iter()
+                .filter(|from| allowed(from))
+                .fold(",".to_owned(), |list, from| list + from.as_str() + ",")
         });
         Self {
             write,
             from,
             checkpoint: write.checkpoint.as_ref().map(json),
             remote: write.remote.as_ref().filter(|_| published),
-            part: write.part.as_ref().map(json),
+            part: write.part.as_ref(),
             keep_error: write.error == ErrorPatch::Keep,
             error: match &write.error {
                 ErrorPatch::Set(error) => Some(error),
@@ -168,7 +172,9 @@ impl<B: Backend> JobStore for SqlStore<B> {
             return Ok(0);
         }
         let freed = self.backend.execute(
-            "UPDATE deliveries SET epoch = epoch + 1, crashes = crashes + 1, lease_until = NULL, worker = NULL, \
+            "UPDATE deliveries SET epoch = epoch + 1, lease_until = NULL, worker = NULL, \
+             crashes = CASE WHEN crashes = 0 OR phase NOT IN ('scheduled', 'retrying', 'awaiting_limit', 'awaiting_reconnect') \
+             THEN crashes + 1 ELSE crashes END, \
              wake_at = CASE WHEN wake_at < $1 THEN wake_at ELSE $1 END WHERE lease_until < $1",
             values![now],
         );
@@ -283,7 +289,9 @@ impl<B: Backend> SqlStore<B> {
 fn remote_ids<R: crate::row::Columns>(row: &mut Reader<'_, R>) -> sqlx::Result<Vec<String>> {
     let whole = row.maybe_text()?;
     let parts: Vec<RemotePost> = match row.maybe_text()? {
-        Some(parts) => serde_json::from_str(&parts).map_err(|_| unreadable("the parts of a delivery have another shape"))?,
+        Some(parts) => {
+            serde_json::from_str(&parts).map_err(|_| unreadable("the parts of a delivery have another shape"))?
+        }
         None => Vec::new(),
     };
     let parts = parts.into_iter().filter_map(|part| part.id).map(|id| id.as_str().to_owned());
@@ -298,7 +306,8 @@ fn set_aside(delivery: &Delivery, now: Timestamp) -> PhaseWrite {
     } else {
         (PhaseName::Failed, Event::FailedForGood)
     };
-    let error = Error::new(ErrorKind::Storage, "jobs.claim_due").message("the stored draft cannot be read").retry(Retry::Never);
+    let error =
+        Error::new(ErrorKind::Storage, "jobs.claim_due").message("the stored draft cannot be read").retry(Retry::Never);
     PhaseWrite {
         delivery: delivery.id,
         epoch: delivery.epoch,

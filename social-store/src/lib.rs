@@ -7,6 +7,9 @@
 //! The claim, the batched write and the storing of a post are written for each database by itself, since they are the hot path. Everything
 //! else is one text for both, so that the two cannot drift apart.
 
+// Without a database there is nothing to share.
+#![cfg_attr(not(any(feature = "sqlite", feature = "postgres")), allow(dead_code, unused_imports, unused_macros))]
+
 mod accounts;
 mod admin;
 #[doc(hidden)]
@@ -26,6 +29,8 @@ mod value;
 pub mod postgres;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

@@ -25,7 +25,10 @@ impl<B: Backend> SqlStore<B> {
         after: Option<BySeq>,
         limit: usize,
     ) -> sqlx::Result<Page<LogRow>> {
-        let mut sql = Filter::new(concat!("SELECT ", log_columns!(), " FROM post_logs l WHERE l.user_id = $1"), values![user.uuid()]);
+        let mut sql = Filter::new(
+            concat!("SELECT ", log_columns!(), " FROM post_logs l WHERE l.user_id = $1"),
+            values![user.uuid()],
+        );
         if let Some(after) = after {
             sql.and(" AND l.seq < ?", after.0);
         }
@@ -56,7 +59,10 @@ impl<B: Backend> SqlStore<B> {
             values![user.uuid(), after.uuid()],
             |row| row.int::<i64>(),
         );
-        let mut sql = Filter::new(concat!("SELECT ", log_columns!(), " FROM post_logs l WHERE l.user_id = $1"), values![user.uuid()]);
+        let mut sql = Filter::new(
+            concat!("SELECT ", log_columns!(), " FROM post_logs l WHERE l.user_id = $1"),
+            values![user.uuid()],
+        );
         match place.await? {
             Some(seq) => sql.and(" AND l.seq > ?", seq),
             // An id that no row has is a time: ids sort by the time of their making.

@@ -20,7 +20,8 @@ impl<B: Backend> MediaStore for SqlStore<B> {
     async fn insert_media(&self, user: UserId, media: &StoredMedia, now: Timestamp) -> Result<(), Error> {
         let facts = &media.facts;
         // The word for the kind is the one that JSON has.
-        let kind = serde_json::to_value(facts.kind).ok().and_then(|kind| kind.as_str().map(str::to_owned)).unwrap_or_default();
+        let kind =
+            serde_json::to_value(facts.kind).ok().and_then(|kind| kind.as_str().map(str::to_owned)).unwrap_or_default();
         let inserted = self.backend.execute(
             "INSERT INTO media (id, user_id, kind, mime, size_bytes, width, height, duration_ms, facts, created_at) \
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
@@ -42,7 +43,8 @@ impl<B: Backend> MediaStore for SqlStore<B> {
 
     async fn media(&self, user: UserId, id: MediaId) -> Result<Option<StoredMedia>, Error> {
         let sql = "SELECT facts FROM media WHERE id = $1 AND user_id = $2";
-        let facts = self.one(sql, values![id.uuid(), user.uuid()], |row| row.json()).await.map_err(storage("media.read"))?;
+        let facts =
+            self.one(sql, values![id.uuid(), user.uuid()], |row| row.json()).await.map_err(storage("media.read"))?;
         Ok(facts.map(|facts| StoredMedia { id, facts }))
     }
 

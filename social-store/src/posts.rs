@@ -9,7 +9,8 @@ use social_core::{
     id::{AccountId, DeliveryId, LogId, PostId, UserId},
     phase::PhaseName,
     store::{
-        Delivery, Edit, Epoch, Insert, LogEntry, LogFilter, LogRow, NewPost, Page, PageRequest, Post, PostFilter, PostStore,
+        Delivery, Edit, Epoch, Insert, LogEntry, LogFilter, LogRow, NewPost, Page, PageRequest, Post, PostFilter,
+        PostStore,
     },
 };
 use uuid::Uuid;
@@ -129,7 +130,11 @@ impl<B: Backend> SqlStore<B> {
         let ids = posts.iter().map(|post| post.id).chain(std::iter::repeat(last.id)).take(count);
         let places: Vec<_> = (1..=count).map(|n| format!("${n}")).collect();
         let sql = format!(
-            concat!("SELECT ", delivery_columns!(), " FROM deliveries d WHERE d.post_id IN ({}) ORDER BY d.post_id, d.position"),
+            concat!(
+                "SELECT ",
+                delivery_columns!(),
+                " FROM deliveries d WHERE d.post_id IN ({}) ORDER BY d.post_id, d.position"
+            ),
             places.join(", ")
         );
         for row in self.all(sql, ids.map(|id| id.uuid().into()).collect(), delivery).await? {
@@ -138,8 +143,17 @@ impl<B: Backend> SqlStore<B> {
         Ok(found)
     }
 
-    async fn list(&self, user: UserId, filter: &PostFilter, after: Option<ByTime<b'p'>>, limit: usize) -> sqlx::Result<Vec<Post>> {
-        let mut sql = Filter::new(concat!("SELECT ", post_columns!(), " FROM posts p WHERE p.user_id = $1"), values![user.uuid()]);
+    async fn list(
+        &self,
+        user: UserId,
+        filter: &PostFilter,
+        after: Option<ByTime<b'p'>>,
+        limit: usize,
+    ) -> sqlx::Result<Vec<Post>> {
+        let mut sql = Filter::new(
+            concat!("SELECT ", post_columns!(), " FROM posts p WHERE p.user_id = $1"),
+            values![user.uuid()],
+        );
         if let Some(from) = filter.from {
             sql.and(" AND p.scheduled_time >= ?", from);
         }
@@ -157,7 +171,10 @@ impl<B: Backend> SqlStore<B> {
             sql.and(" AND EXISTS (SELECT 1 FROM deliveries WHERE post_id = p.id AND account_id = ?)", account.uuid());
         }
         if let Some(status) = filter.status {
-            sql.and(concat!(" AND (SELECT ", status_of!(), " FROM deliveries WHERE post_id = p.id) = ?"), status.as_str());
+            sql.and(
+                concat!(" AND (SELECT ", status_of!(), " FROM deliveries WHERE post_id = p.id) = ?"),
+                status.as_str(),
+            );
         }
         sql.and(" ORDER BY p.scheduled_time DESC, p.id DESC LIMIT ?", limit + 1);
         self.all(sql.sql, sql.values, post).await
@@ -275,7 +292,12 @@ impl<B: Backend> PostStore for SqlStore<B> {
         self.whole(user, id).await.map_err(storage("posts.read"))
     }
 
-    async fn posts(&self, user: UserId, filter: &PostFilter, page: &PageRequest) -> Result<Page<(Post, Vec<Delivery>)>, Error> {
+    async fn posts(
+        &self,
+        user: UserId,
+        filter: &PostFilter,
+        page: &PageRequest,
+    ) -> Result<Page<(Post, Vec<Delivery>)>, Error> {
         let after = cursor::start(page, "posts.list")?;
         self.page(user, filter, after, cursor::limit(page)).await.map_err(storage("posts.list"))
     }
@@ -308,7 +330,8 @@ impl<B: Backend> PostStore for SqlStore<B> {
     }
 
     async fn scheduled_after(&self, account: AccountId, after: Timestamp) -> Result<u64, Error> {
-        let sql = concat!("SELECT count(*) FROM deliveries WHERE account_id = $1 AND due_at > $2 AND ", waiting_phases!());
+        let sql =
+            concat!("SELECT count(*) FROM deliveries WHERE account_id = $1 AND due_at > $2 AND ", waiting_phases!());
         let count = self.one(Cow::Borrowed(sql), values![account.uuid(), after], |row| row.int());
         Ok(count.await.map_err(storage("posts.scheduled_after"))?.unwrap_or(0))
     }

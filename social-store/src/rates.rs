@@ -50,7 +50,12 @@ fn groups(count: usize, width: usize) -> String {
 }
 
 impl<B: Backend> SqlStore<B> {
-    async fn exchange(&self, deltas: &[BucketDelta], since: Timestamp, now: Timestamp) -> sqlx::Result<Vec<BucketState>> {
+    async fn exchange(
+        &self,
+        deltas: &[BucketDelta],
+        since: Timestamp,
+        now: Timestamp,
+    ) -> sqlx::Result<Vec<BucketState>> {
         let mut states = if deltas.is_empty() { BTreeMap::new() } else { self.apply(deltas, now).await? };
         let changed = self.all(
             "SELECT key, window_start, window_end, used, allowed, blocked_until FROM rate_buckets WHERE changed_at >= $1",

@@ -156,7 +156,9 @@ pub(crate) fn delivery<R: Columns>(from: &mut Reader<'_, R>) -> Result<Delivery,
     let late_limit = Duration::from_micros(from.int()?);
     let committing_since = from.maybe_at()?;
     let parts = match from.maybe_text()? {
-        Some(parts) => serde_json::from_str(&parts).map_err(|_| unreadable("the parts of a delivery have another shape"))?,
+        Some(parts) => {
+            serde_json::from_str(&parts).map_err(|_| unreadable("the parts of a delivery have another shape"))?
+        }
         None => Vec::new(),
     };
     let error = from.maybe_text()?;

@@ -46,6 +46,8 @@ async fn follow(tx: &mut impl Transaction, id: ConnectionId, status: AccountStat
 
 /// Erases a connection; accounts that are still reached through it become disconnected.
 pub(crate) async fn erase(tx: &mut impl Transaction, id: ConnectionId) -> sqlx::Result<bool> {
+    // The connection first, as everybody who changes both does.
+    tx.execute("UPDATE connections SET updated_at = updated_at WHERE id = $1".into(), values![id.uuid()]).await?;
     follow(tx, id, AccountStatus::Disconnected).await?;
     Ok(tx.execute("DELETE FROM connections WHERE id = $1".into(), values![id.uuid()]).await? > 0)
 }
@@ -91,7 +93,13 @@ impl<B: Backend> SqlStore<B> {
         Ok(erased)
     }
 
-    async fn set_status(&self, id: ConnectionId, seen: Version, status: ConnectionStatus, at: Timestamp) -> sqlx::Result<Swap> {
+    async fn set_status(
+        &self,
+        id: ConnectionId,
+        seen: Version,
+        status: ConnectionStatus,
+        at: Timestamp,
+    ) -> sqlx::Result<Swap> {
         let mut tx = self.backend.begin().await?;
         let sql = "UPDATE connections SET status = $3, updated_at = $4 WHERE id = $1 AND version = $2";
         if tx.execute(sql.into(), values![id.uuid(), seen.0, status.as_str(), at]).await? == 0 {
@@ -180,7 +188,13 @@ impl<B: Backend> TokenStore for SqlStore<B> {
         self.swap(id, seen, new).await.map_err(storage("tokens.replace"))
     }
 
-    async fn rewrap(&self, id: ConnectionId, seen: Version, old: &SealedTokens, new: &SealedTokens) -> Result<Swap, Error> {
+    async fn rewrap(
+        &self,
+        id: ConnectionId,
+        seen: Version,
+        old: &SealedTokens,
+        new: &SealedTokens,
+    ) -> Result<Swap, Error> {
         let swapped = self.backend.execute(
             "UPDATE connections SET tokens = $4, key_id = $5 WHERE id = $1 AND version = $2 AND tokens = $3",
             values![id.uuid(), seen.0, old.0.as_bytes(), new.0.as_bytes(), new.0.key_id()],
@@ -189,7 +203,12 @@ impl<B: Backend> TokenStore for SqlStore<B> {
         Ok(if swapped > 0 { Swap::Done } else { Swap::Stale })
     }
 
-    async fn not_sealed_by(&self, primary: &str, after: Option<ConnectionId>, limit: usize) -> Result<Vec<ConnectionId>, Error> {
+    async fn not_sealed_by(
+        &self,
+        primary: &str,
+        after: Option<ConnectionId>,
+        limit: usize,
+    ) -> Result<Vec<ConnectionId>, Error> {
         let ids = self.all(
             "SELECT id FROM connections WHERE id > $2 AND key_id <> $1 ORDER BY id LIMIT $3",
             values![primary, after.map_or(uuid::Uuid::nil(), ConnectionId::uuid), limit],
@@ -223,7 +242,13 @@ impl<B: Backend> TokenStore for SqlStore<B> {
         self.lease(id, seen, now, until, intent).await.map_err(storage("tokens.lease_refresh"))
     }
 
-    async fn refresh_failed(&self, id: ConnectionId, seen: Version, free_at: Timestamp, doubtful: bool) -> Result<(), Error> {
+    async fn refresh_failed(
+        &self,
+        id: ConnectionId,
+        seen: Version,
+        free_at: Timestamp,
+        doubtful: bool,
+    ) -> Result<(), Error> {
         let noted = self.backend.execute(
             "UPDATE connections SET refresh_lease_until = $3, refresh_failures = refresh_failures + 1, \
              refresh_intent_at = CASE WHEN $4 THEN refresh_intent_at END WHERE id = $1 AND version = $2",
@@ -232,7 +257,13 @@ impl<B: Backend> TokenStore for SqlStore<B> {
         noted.await.map(drop).map_err(storage("tokens.refresh_failed"))
     }
 
-    async fn set_connection_status(&self, id: ConnectionId, seen: Version, status: ConnectionStatus, at: Timestamp) -> Result<Swap, Error> {
+    async fn set_connection_status(
+        &self,
+        id: ConnectionId,
+        seen: Version,
+        status: ConnectionStatus,
+        at: Timestamp,
+    ) -> Result<Swap, Error> {
         self.set_status(id, seen, status, at).await.map_err(storage("tokens.set_status"))
     }
 }

@@ -1,6 +1,7 @@
 //! The promises of every store, kept by PostgreSQL.
 
 #![cfg(feature = "postgres")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
 mod common;
 

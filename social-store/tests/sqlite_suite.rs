@@ -1,6 +1,7 @@
 //! The promises of every store, kept by SQLite.
 
 #![cfg(feature = "sqlite")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
 use std::{path::PathBuf, sync::Arc};
 

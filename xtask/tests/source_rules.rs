@@ -206,3 +206,43 @@ fn every_adapter_has_the_same_files() {
         assert!(suite.contains("platform_suite!("), "{folder} does not run the suite that every adapter passes");
     }
 }
+
+/// A network is its folder and a few lines: two in the facade's manifest, one in its list. Nothing else branches on its name.
+#[test]
+fn a_network_costs_few_lines_elsewhere() {
+    let ours = ["social-core/src/", "social-store/src/", "social-server/src/", "social-platforms/src/"];
+    let manifests = ["Cargo.toml", "social-platforms/Cargo.toml", "social-server/Cargo.toml", "social-core/Cargo.toml"];
+    let mut lines: Vec<(String, String)> = Vec::new();
+    for source in sources() {
+        if ours.iter().any(|folder| source.path.starts_with(folder)) && !source.path.contains("test") {
+            let before_tests = source.code.iter().take_while(|(_, line)| !line.contains("#[cfg(test)]"));
+            lines.extend(before_tests.map(|(_, line)| (source.path.clone(), line.clone())));
+        }
+    }
+    for manifest in manifests {
+        let text = std::fs::read_to_string(root().join(manifest)).unwrap();
+        lines.extend(text.lines().map(|line| (manifest.to_owned(), line.to_owned())));
+    }
+    for adapter in adapters() {
+        let name = adapter.rsplit('/').next().unwrap_or_default();
+        let ends = |rest: &str| !rest.starts_with(|next: char| next.is_alphanumeric());
+        let crates = [format!("social-{name}"), format!("social_{name}")];
+        let names = |line: &str| {
+            let quoted = line.contains(&format!("\"{name}\"")) && !line.contains(&format!("b\"{name}\""));
+            // Examples in the documentation of the interface.
+            (quoted && !line.contains("example ="))
+                || line.starts_with(&format!("{name} = "))
+                || crates
+                    .iter()
+                    .any(|one| line.match_indices(one.as_str()).any(|(at, _)| ends(&line[at + one.len()..])))
+        };
+        let found: Vec<String> = lines
+            .iter()
+            .filter(|(_, line)| names(line))
+            .map(|(path, line)| format!("{path}: {}", line.trim()))
+            .collect();
+        assert!(found.len() <= 5, "{name} is named {} times elsewhere:\n{}", found.len(), found.join("\n"));
+        let facade = |line: &&String| line.starts_with("social-platforms/") || line.starts_with("Cargo.toml");
+        assert!(found.iter().all(|line| facade(&line)), "only the facade may know {name}:\n{}", found.join("\n"));
+    }
+}

@@ -23,7 +23,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 }
 
 /// The address of the post.
-pub async fn run() -> Result<String, Box<dyn std::error::Error>> {
+pub(crate) async fn run() -> Result<String, Box<dyn std::error::Error>> {
     // Both clocks stand still until they are moved, so that nobody waits for the pictures.
     let clock = ManualClock::at("2026-11-22T09:00:00Z".parse()?);
     let network = fake::FakeChirp::start(clock.now()).await;

@@ -8,8 +8,8 @@ mod publish;
 mod wire;
 
 use social_core::{
-    Analytics, ClientSecret, Connect, Error, ErrorKind, Platform, PlatformDescriptor, Publish, http::Reply,
-    oauth::OAuthClient,
+    Analytics, ClientSecret, Connect, Credentials, Error, ErrorKind, Platform, PlatformDescriptor, Publish,
+    http::Reply, oauth::OAuthClient,
 };
 use url::Url;
 
@@ -95,6 +95,23 @@ impl ChirpBuilder {
         let descriptor = descriptor::descriptor(&api);
         let oauth = OAuthClient::new(self.client_id, Some(secret), descriptor.oauth.clone());
         Ok(Chirp { descriptor, oauth, api, site })
+    }
+}
+
+/// From an operator's settings. Chirp has neither presets nor versions to choose from.
+impl TryFrom<Credentials> for Chirp {
+    type Error = Error;
+
+    fn try_from(credentials: Credentials) -> Result<Self, Error> {
+        if credentials.api_version.is_some() || credentials.preset.as_deref().is_some_and(|name| name != "publish") {
+            let message = "Chirp has one preset, `publish`, and one version: leave them out";
+            return Err(Error::new(ErrorKind::Config, "chirp.build").message(message).effect_none());
+        }
+        let mut builder = Self::builder(&credentials.client_id, credentials.secret());
+        if let Some(base) = credentials.base_url {
+            builder = builder.base_url(base);
+        }
+        builder.build()
     }
 }
 

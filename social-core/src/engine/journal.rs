@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::sync::{Notify, mpsc, oneshot};
 
+use super::in_time;
 use crate::{
     error::{Error, ErrorKind},
     store::{Held, Lease, PhaseWrite, Store},
@@ -90,7 +91,7 @@ async fn work(store: Arc<dyn Store>, clock: Arc<dyn Clock>, wake: Arc<Notify>, m
         }
         writes.clear();
         writes.extend(entries.iter().map(|entry| entry.write.clone()));
-        match store.record(&writes).await {
+        match in_time("journal", store.record(&writes)).await {
             Ok(answers) if answers.len() == entries.len() => {
                 if writes.iter().any(|write| write.wake_at.is_some()) {
                     wake.notify_one();

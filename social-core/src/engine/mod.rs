@@ -5,10 +5,12 @@ mod lease;
 
 use std::{
     collections::{HashMap, VecDeque},
+    panic::AssertUnwindSafe,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
+use futures_util::FutureExt as _;
 use jiff::Timestamp;
 use tokio::{sync::Notify, task::JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -18,7 +20,7 @@ pub(crate) use self::{journal::Journal, lease::LeaseGuard};
 pub use crate::driver::Stopped;
 use crate::{
     driver::Driver,
-    error::Error,
+    error::{Error, ErrorKind},
     id::{AccountId, PlatformId},
     rate::BucketDelta,
     social::Inner,
@@ -48,7 +50,11 @@ const SWEEP_EVERY: Duration = Duration::from_secs(60);
 /// How often the clock is compared with the database's.
 const CALIBRATE_EVERY: Duration = Duration::from_secs(30);
 /// How long calls that are under way may take when the worker is stopped.
-const STOP_WITHIN: Duration = Duration::from_secs(25);
+const STOP_WITHIN: Duration = Duration::from_secs(20);
+/// How long the last changes may take afterwards.
+const WRITE_WITHIN: Duration = Duration::from_secs(4);
+/// A store that has not answered by now is treated as one that failed: a connection may be dead without anybody telling.
+const STORE_DEADLINE: Duration = Duration::from_secs(35);
 
 /// Publishes what is due. Any number may run over one store, in one process or in many.
 #[derive(Debug, Clone)]
@@ -97,10 +103,10 @@ impl Worker {
         Self { inner, name, in_flight: None }
     }
 
-    /// Names the worker, for operators; process id and a random word unless said.
+    /// Names the worker, for operators, instead of by its process id. A random word is added: workers tell each other apart by their names.
     #[must_use]
     pub fn named(mut self, name: impl Into<String>) -> Self {
-        self.name = name.into();
+        self.name = format!("{}-{}", name.into(), crate::crypto::random_token(6));
         self
     }
 
@@ -161,15 +167,17 @@ impl Worker {
             tasks.shutdown().await;
         }
         background.shutdown().await;
-        let left = run.leases.all();
-        if !left.is_empty()
-            && let Err(error) = run.inner.store.rest(&left, clock.now()).await
+        let (left, store) = (run.leases.all(), run.inner.store.clone());
+        // The journal ends when the last sender is gone. What it still holds is written first: handing back moves the epoch on.
+        drop(run);
+        let written = tokio::time::timeout(WRITE_WITHIN, writing).await.is_ok();
+        if !written {
+            tracing::warn!("the store does not take the last changes; they are found out when the leases have ended");
+        } else if !left.is_empty()
+            && let Err(error) = store.rest(&left, clock.now()).await
         {
             tracing::warn!(%error, "claims could not be handed back; they are found again when their leases have ended");
         }
-        // The journal ends when the last sender is gone.
-        drop(run);
-        let _ = writing.await;
         Ok(())
     }
 
@@ -181,6 +189,7 @@ impl Worker {
     pub async fn tick(&self) -> Result<usize, Error> {
         let inner = &self.inner;
         let clock = inner.cx.clock();
+        calibrate(inner).await?;
         let now = clock.now();
         inner.store.reclaim(now).await?;
         let claim = ClaimRequest {
@@ -193,12 +202,16 @@ impl Worker {
         let journal = Journal::Direct(inner.store.clone());
         let claimed = inner.store.claim_due(&claim).await?;
         let number = claimed.len();
+        let mut failed = None;
         for one in claimed {
             let lease = Lease { delivery: one.delivery.id, epoch: one.delivery.epoch };
             let guard = LeaseGuard::new(lease, ends, CancellationToken::new(), clock.clone());
-            Driver::new(inner, &journal, &guard, one).run().await?;
+            if let Err(error) = Driver::new(inner, &journal, &guard, one).run().await {
+                hand_back_after(&journal, inner, lease, &error).await;
+                failed.get_or_insert(error);
+            }
         }
-        Ok(number)
+        failed.map_or(Ok(number), Err)
     }
 }
 
@@ -225,8 +238,11 @@ impl Run {
                 worker: self.name.clone(),
                 lanes,
             };
-            let claimed =
-                if request.lanes.is_empty() { Ok(Vec::new()) } else { self.inner.store.claim_due(&request).await };
+            let claimed = if request.lanes.is_empty() {
+                Ok(Vec::new())
+            } else {
+                in_time("claim_due", self.inner.store.claim_due(&request)).await
+            };
             let pause_until = match claimed {
                 Ok(claimed) => {
                     let mut more = false;
@@ -263,7 +279,7 @@ impl Run {
     /// When to claim again although nobody tells: before the next delivery wakes, and now and then.
     async fn next_look(&self, platforms: &[PlatformId], now: Timestamp) -> Timestamp {
         let slow = later(now, signed(SLOW_POLL));
-        match self.inner.store.next_due(platforms).await {
+        match in_time("next_due", self.inner.store.next_due(platforms)).await {
             Ok(next) => match next.into_iter().map(|(_, at)| at).min() {
                 // Something due that was not claimed belongs to another worker for the moment.
                 Some(first) if first <= later(now, signed(CLAIM_AHEAD)) => later(now, signed(SHORT_PAUSE)),
@@ -315,7 +331,10 @@ impl Run {
             let Some((claimed, guard)) = next else { return };
             let platform = claimed.delivery.platform.clone();
             let lease = guard.lease();
-            self.serve(claimed, &guard).await;
+            // A panic in an adapter must not take the account's queue and its leases with it.
+            if AssertUnwindSafe(self.serve(claimed, &guard)).catch_unwind().await.is_err() {
+                tracing::error!(delivery.id = %lease.delivery, "a run with a delivery panicked; it is found again when its lease has ended");
+            }
             self.leases.remove(lease.delivery, lease.epoch);
             if self.free(&platform) {
                 self.wake.notify_one();
@@ -376,7 +395,7 @@ impl Run {
         match Driver::new(&self.inner, &self.journal, guard, claimed).run().await {
             Ok(stopped) => tracing::debug!(delivery.id = %id, ?stopped, "a run with a delivery ended"),
             Err(error) => {
-                tracing::warn!(delivery.id = %id, %error, "a run with a delivery broke off; it is found again when its lease has ended");
+                hand_back_after(&self.journal, &self.inner, guard.lease(), &error).await;
             }
         }
     }
@@ -390,7 +409,7 @@ impl Run {
             let ends = clock.monotonic() + self.inner.lease;
             let until = later(clock.now(), signed(self.inner.lease));
             for leases in held.chunks(1000) {
-                match self.inner.store.renew(leases, until).await {
+                match in_time("renew", self.inner.store.renew(leases, until)).await {
                     Ok(answers) => self.leases.renewed(leases, &answers, ends),
                     Err(error) => tracing::warn!(%error, "leases could not be prolonged"),
                 }
@@ -422,7 +441,8 @@ impl Run {
 
     async fn exchange_rates(self: Arc<Self>) {
         let clock = self.inner.cx.clock().clone();
-        let mut since = clock.now();
+        // What others learnt before this worker began: no block lasts longer than a day.
+        let mut since = later(clock.now(), -signed(Duration::from_secs(25 * 3600)));
         let mut unsent: Vec<BucketDelta> = Vec::new();
         loop {
             clock.sleep_until(later(clock.now(), signed(EXCHANGE_EVERY))).await;
@@ -441,6 +461,23 @@ impl Run {
     }
 }
 
+/// A run broke off because of the store, not because of the delivery: it is handed back, so that no death is counted against it. Where
+/// that fails too, it is found again when its lease has ended.
+async fn hand_back_after(journal: &Journal, inner: &Inner, lease: Lease, error: &Error) {
+    tracing::warn!(delivery.id = %lease.delivery, %error, "a run with a delivery broke off and is tried again");
+    let soon = later(inner.cx.now(), signed(Duration::from_secs(1)));
+    if let Err(error) = journal.rest(lease, soon).await {
+        tracing::warn!(delivery.id = %lease.delivery, %error, "a claim could not be handed back");
+    }
+}
+
+/// The store's answer, or an error if it does not come.
+pub(crate) async fn in_time<T>(what: &'static str, answer: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    tokio::time::timeout(STORE_DEADLINE, answer)
+        .await
+        .unwrap_or_else(|_| Err(Error::new(ErrorKind::Storage, what).message("the store did not answer in time")))
+}
+
 /// How many free places of a lane are filled at once.
 fn worth_a_claim(most: usize) -> usize {
     (most / 2).clamp(1, CLAIM_BATCH)
@@ -452,7 +489,9 @@ fn lanes(inner: &Inner, room: impl Fn(&PlatformId) -> usize) -> Vec<Lane> {
     lanes.filter(|lane| lane.limit > 0).collect()
 }
 
-async fn calibrate(inner: &Inner) -> Result<(), Error> {
+pub(crate) async fn calibrate(inner: &Inner) -> Result<(), Error> {
+    // One at a time: what two measure at once would be added twice.
+    let _alone = inner.calibrating.lock().await;
     let clock = inner.cx.clock();
     let offset = inner.store.clock_offset(clock.now()).await?;
     if !offset.is_zero() {

@@ -30,6 +30,11 @@ struct Entry {
 impl Cache {
     /// Tokens that are at least as new as `known` and need no look into the store.
     pub(super) fn fresh(&self, id: ConnectionId, known: Option<Version>, now: Timestamp) -> Option<Arc<TokenSet>> {
+        // Version 0 is how a claim says that the connection was erased: only the store knows what is true then.
+        let known = match known {
+            Some(Version(0)) => return None,
+            known => known,
+        };
         // Newer than anything in the store, which may be out of reach.
         if let Some((seen, tokens)) = self.unsaved.get(&id)
             && known.is_none_or(|known| known <= *seen)

@@ -251,7 +251,7 @@ impl JobStore for MemoryStore {
         let mut state = self.state();
         for lease in leases {
             if let Some(mut row) = state.jobs.held(lease) {
-                row.lease = None;
+                row.revoke();
                 row.delivery.wake_at = Some(wake_at);
                 state.jobs.put(row);
             }
@@ -268,7 +268,9 @@ impl JobStore for MemoryStore {
         let count = ended.len();
         for mut row in ended {
             row.revoke();
-            row.delivery.crashes = row.delivery.crashes.saturating_add(1);
+            if invariant::is_suspect(row.delivery.crashes, row.delivery.phase.name()) {
+                row.delivery.crashes = row.delivery.crashes.saturating_add(1);
+            }
             row.delivery.wake_at = Some(row.delivery.wake_at.map_or(now, |wake_at| wake_at.min(now)));
             state.jobs.put(row);
         }

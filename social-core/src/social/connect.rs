@@ -1,6 +1,6 @@
 //! Connecting accounts: sending a person to a network, and what happens when they come back.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use url::Url;
@@ -35,8 +35,7 @@ pub struct ConnectRequest<'a> {
     context: Option<String>,
 }
 
-/// Where to send the browser, and the cookie that binds the answer to it.
-#[derive(Debug)]
+/// Where to send the browser, and the cookie that binds the answer to it. Prints neither.
 pub struct Started {
     /// Where to send the browser.
     pub url: Url,
@@ -46,8 +45,14 @@ pub struct Started {
     pub life: Duration,
 }
 
-/// What a network appends to the callback address.
-#[derive(Debug, Clone, Default, Deserialize)]
+impl fmt::Debug for Started {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Started").field("host", &self.url.host_str()).field("life", &self.life).finish_non_exhaustive()
+    }
+}
+
+/// What a network appends to the callback address. Prints neither code nor state.
+#[derive(Clone, Default, Deserialize)]
 #[serde(default)]
 pub struct CallbackQuery {
     /// The code, if the person agreed.
@@ -60,6 +65,15 @@ pub struct CallbackQuery {
     pub error_description: Option<String>,
     /// Who answers (RFC 9207), where the network says so.
     pub iss: Option<String>,
+}
+
+impl fmt::Debug for CallbackQuery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CallbackQuery")
+            .field("code", &self.code.is_some())
+            .field("error", &self.error)
+            .finish_non_exhaustive()
+    }
 }
 
 impl CallbackQuery {

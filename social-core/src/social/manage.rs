@@ -67,7 +67,7 @@ impl Scheduler for Social {
         let (mut canceled, mut refused) = (Vec::new(), Vec::new());
         for delivery in before.deliveries {
             let id = delivery.id;
-            match self.amend(user, delivery, |_| Event::CanceledByUser, None, json!({})).await {
+            match self.amend(user, delivery, |_| Event::CanceledByUser, None, None, json!({})).await {
                 Ok(_) => canceled.push(id),
                 Err(error) if error.kind() == ErrorKind::Conflict => refused.push(id),
                 Err(error) => return Err(error),
@@ -109,7 +109,7 @@ impl Scheduler for Social {
         let mut tried = 0;
         for delivery in self.scheduled(user, post, true).await?.deliveries {
             if delivery.phase.name().is_final() && !matches!(delivery.phase, Phase::Published { .. }) {
-                self.amend(user, delivery, |_| Event::RetryRequested, Some(now), json!({})).await?;
+                self.amend(user, delivery, |_| Event::RetryRequested, Some(now), None, json!({})).await?;
                 tried += 1;
             }
         }
@@ -127,19 +127,33 @@ impl Scheduler for Social {
                 .advice("It is clear what became of this post; there is nothing to decide."));
         }
         let now = self.inner.cx.now();
-        let (wake, response) = match &resolution {
-            Resolution::Published { permalink } => (None, json!({ "permalink": permalink })),
-            Resolution::Resend => (Some(now), json!({ "then": "resend" })),
-            Resolution::Fail => (None, json!({ "then": "fail" })),
-        };
-        let event = |_: &Delivery| match &resolution {
-            Resolution::Published { permalink } => {
-                Event::Published(RemotePost { id: None, permalink: permalink.clone() })
+        match resolution {
+            Resolution::Resend => {
+                let response = json!({ "then": "resend" });
+                self.amend(user, found, |_| Event::ResolvedResend, Some(now), None, response).await
             }
-            Resolution::Resend => Event::ResolvedResend,
-            Resolution::Fail => Event::ResolvedFailed,
-        };
-        self.amend(user, found, event, wake, response).await
+            Resolution::Fail => {
+                let response = json!({ "then": "fail" });
+                self.amend(user, found, |_| Event::ResolvedFailed, None, None, response).await
+            }
+            Resolution::Published { permalink } => {
+                let response = json!({ "permalink": permalink });
+                let part = RemotePost { id: None, permalink: permalink.clone() };
+                let out = found.parts.len() + 1;
+                if out < self.parts_of(user, &found).await? {
+                    if permalink.is_none() {
+                        return Err(Error::invalid("resolve", "the address of a part is needed to go on behind it")
+                            .advice(
+                                "More parts of this post follow. Please paste the address of the part that is there.",
+                            ));
+                    }
+                    return self.amend(user, found, |_| Event::PartResolved, Some(now), Some(part), response).await;
+                }
+                let first = found.parts.first().cloned().unwrap_or_else(|| part.clone());
+                let part = (out > 1).then_some(part);
+                self.amend(user, found, |_| Event::Published(first.clone()), None, part, response).await
+            }
+        }
     }
 
     async fn delivery(&self, user: UserId, delivery: DeliveryId) -> Result<Delivery, Error> {
@@ -157,6 +171,7 @@ impl Social {
         mut delivery: Delivery,
         event: impl Fn(&Delivery) -> Event,
         wake_at: Option<Timestamp>,
+        part: Option<RemotePost>,
         response: Value,
     ) -> Result<Delivery, Error> {
         for _ in 0..TRIES {
@@ -177,7 +192,7 @@ impl Social {
                 phase: phase.name(),
                 checkpoint: phase.checkpoint().cloned(),
                 remote,
-                part: None,
+                part: part.clone(),
                 attempt: if revived { 0 } else { delivery.attempt },
                 crashes: if revived { 0 } else { delivery.crashes },
                 wake_at,
@@ -201,6 +216,18 @@ impl Social {
         }
         Err(Error::conflict("amend", "the delivery keeps changing")
             .advice("This post is being worked on right now. Please try again in a moment."))
+    }
+
+    /// How many visible things a delivery makes in all.
+    async fn parts_of(&self, user: UserId, delivery: &Delivery) -> Result<usize, Error> {
+        let (post, _) = self
+            .inner
+            .store
+            .post(user, delivery.post)
+            .await?
+            .ok_or_else(|| Error::not_found("resolve", "there is no such post"))?;
+        let draft = post.draft.resolve(&delivery.platform, delivery.account);
+        Ok(1 + draft.thread.len() + usize::from(draft.first_comment.is_some()))
     }
 
     async fn change(
@@ -231,7 +258,10 @@ impl Social {
             post: id,
             seen: found.deliveries.iter().map(|delivery| (delivery.id, delivery.epoch)).collect(),
             draft,
-            scheduled_at: at.unwrap_or(found.post.scheduled_at),
+            // A delivery that was tried again is due from then on.
+            scheduled_at: at.unwrap_or_else(|| {
+                found.deliveries.iter().map(|delivery| delivery.due_at).fold(found.post.scheduled_at, Ord::max)
+            }),
             wall: if at.is_some() { wall } else { found.post.wall },
             log: LogEntry { id: LogId::new(), event: "edited".to_owned(), success: None, response: json!({}), at: now },
             now,

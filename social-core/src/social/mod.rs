@@ -15,6 +15,7 @@ pub use self::{
 };
 use crate::{
     context::CallContext,
+    driver::LEASE_MARGIN,
     engine::Worker,
     error::{Error, ErrorKind},
     http::Http,
@@ -51,6 +52,7 @@ pub(crate) struct Inner {
     pub(crate) retry: RetryPolicy,
     pub(crate) late_limit: Duration,
     pub(crate) lease: Duration,
+    pub(crate) calibrating: tokio::sync::Mutex<()>,
 }
 
 impl Social {
@@ -58,6 +60,14 @@ impl Social {
     #[must_use]
     pub fn builder() -> SocialBuilder {
         SocialBuilder::default()
+    }
+
+    /// Agrees with the database about the time. Workers do it by themselves every 30 seconds; a process without one does it now and then.
+    ///
+    /// # Errors
+    /// `Storage`.
+    pub async fn calibrate(&self) -> Result<(), Error> {
+        crate::engine::calibrate(&self.inner).await
     }
 
     /// A worker that publishes what is due; run it in this process or in many.
@@ -257,10 +267,13 @@ impl SocialBuilder {
         let keys = self.keys.ok_or_else(|| missing("the master keys are missing: call .keys(...)"))?;
         let lease = self.lease.unwrap_or(Duration::from_secs(60));
         for platform in self.platforms.values() {
-            if platform.descriptor().flow.commit_deadline() * 2 > lease {
+            // The heartbeat keeps two thirds of a lease, and the call has to fit into what is left with a margin.
+            let deadline = platform.descriptor().flow.commit_deadline();
+            if deadline * 2 > lease || (deadline + LEASE_MARGIN) * 3 >= lease * 2 {
                 let id = &platform.descriptor().id;
-                return Err(missing("the lease is too short")
-                    .message(format!("the lease must be at least twice the commit deadline of {id}")));
+                return Err(missing("the lease is too short").message(format!(
+                    "the lease must hold the commit deadline of {id} twice, and fit it with 5 s into two thirds"
+                )));
             }
         }
         let clock = self.clock.unwrap_or_else(|| Arc::new(SystemClock::new()));
@@ -288,6 +301,7 @@ impl SocialBuilder {
                 retry: self.retry.unwrap_or_default(),
                 late_limit: self.late_limit.unwrap_or(DEFAULT_LATE_LIMIT),
                 lease,
+                calibrating: tokio::sync::Mutex::default(),
             }),
         })
     }

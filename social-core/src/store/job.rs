@@ -211,13 +211,15 @@ pub trait JobStore: Debug + Send + Sync + 'static {
     /// `Storage`.
     async fn renew(&self, leases: &[Lease], until: Timestamp) -> Result<Vec<Held>, Error>;
 
-    /// Gives claims back untouched: no attempt, no log row. Those that are not held any more are left alone.
+    /// Gives claims back untouched: no attempt, no log row. The epoch moves on, so that a write of the old owner that comes later does not
+    /// count. Those that are not held any more are left alone.
     ///
     /// # Errors
     /// `Storage`.
     async fn rest(&self, leases: &[Lease], wake_at: Timestamp) -> Result<(), Error>;
 
-    /// Frees deliveries whose lease ended before `now` (their worker died), under a new epoch, counting a crash, to be claimed at once: they
+    /// Frees deliveries whose lease ended before `now` (their worker died), under a new epoch, counting a crash against
+    /// [suspects](crate::phase::invariant::is_suspect), to be claimed at once: they
     /// wake at `now` or when they were to wake, whichever is earlier. Answers with their number.
     ///
     /// # Errors

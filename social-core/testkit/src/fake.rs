@@ -33,6 +33,8 @@ pub enum Turn {
     FailAfter(Error),
     /// Never answers.
     Hang,
+    /// Panics: an adapter with a fault.
+    Panic,
     /// Answers to `prepare` or `settle`: look again after so long.
     Wait(Duration),
     /// Answers to `reconcile`.
@@ -114,6 +116,7 @@ impl FakeNetwork {
         let turn = state.turns.get_mut(kind).and_then(VecDeque::pop_front).unwrap_or(Turn::Pass);
         drop(state);
         self.called.notify_waiters();
+        assert!(!matches!(turn, Turn::Panic), "a fault in an adapter");
         turn
     }
 
@@ -330,6 +333,7 @@ impl Publish for FakePlatform {
     async fn prepare(&self, cx: &PublishContext<'_>, from: Option<Checkpoint>) -> Result<Prepared, Error> {
         self.network.accepts(cx.tokens, "publish.prepare")?;
         let (part, prepared) = step(from.as_ref());
+        let part = part.max(cx.parts.len());
         match self.network.turn("prepare") {
             Turn::Fail(error) | Turn::FailAfter(error) => Err(error),
             Turn::Hang => std::future::pending().await,
@@ -399,7 +403,7 @@ impl Publish for FakePlatform {
             Turn::Hang => std::future::pending().await,
             Turn::Say(answer) => Ok(answer),
             Turn::Wait(after) => Ok(Reconciled::AskAgain { at: ready, after }),
-            Turn::Pass => {
+            Turn::Pass | Turn::Panic => {
                 let (part, _) = step(Some(&ready));
                 let texts = parts(cx.draft);
                 let mine = |post: &FakePost| {

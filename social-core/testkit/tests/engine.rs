@@ -356,14 +356,105 @@ async fn a_worker_that_keeps_dying_over_a_delivery_parks_it() {
     let shop = shop(&network).await;
     let post = shop.post("poison").await;
     for _ in 0..3 {
-        assert_eq!(shop.store.claim_due(&shop.claim()).await.unwrap().len(), 1);
+        // The worker dies while it prepares.
+        network.next("prepare", Turn::Hang);
+        let called = network.calls("prepare");
+        tokio::select! {
+            _ = shop.tick() => unreachable!("it hangs"),
+            () = async { while network.calls("prepare") == called { tokio::task::yield_now().await } } => {}
+        }
         shop.clock.advance(Duration::from_secs(61));
         shop.store.reclaim(shop.clock.now()).await.unwrap();
     }
     shop.tick().await;
     let parked = shop.delivery(&post).await;
     assert!(matches!(parked.phase, Phase::Failed { .. }), "{parked:?}");
-    assert_eq!(network.calls("prepare"), 0);
+    assert_eq!(network.calls("prepare"), 3);
+}
+
+#[tokio::test]
+async fn what_was_only_claimed_is_not_blamed_for_the_death_of_a_worker() {
+    let network = FakeNetwork::default();
+    let shop = shop(&network).await;
+    let post = shop.post("innocent").await;
+    for _ in 0..10 {
+        assert_eq!(shop.store.claim_due(&shop.claim()).await.unwrap().len(), 1);
+        shop.clock.advance(Duration::from_secs(61));
+        shop.store.reclaim(shop.clock.now()).await.unwrap();
+    }
+    shop.tick().await;
+    assert!(matches!(shop.delivery(&post).await.phase, Phase::Published { .. }));
+}
+
+#[tokio::test]
+async fn nothing_goes_to_an_account_that_was_disconnected() {
+    let network = FakeNetwork::default();
+    let shop = shop(&network).await;
+    let post = shop.post("hello").await;
+    shop.social.disconnect(shop.user, shop.accounts[0].id).await.unwrap();
+    shop.tick().await;
+    assert!(
+        matches!(shop.delivery(&post).await.phase, Phase::AwaitingReconnect { .. }),
+        "{:?}",
+        shop.delivery(&post).await
+    );
+    shop.clock.advance(Duration::from_secs(2 * 3600));
+    shop.tick().await;
+    assert_eq!(shop.delivery(&post).await.phase, Phase::Missed);
+    assert!(network.posts().is_empty());
+}
+
+#[tokio::test]
+async fn an_account_that_is_connected_again_while_its_post_waits_gets_it() {
+    let network = FakeNetwork::default();
+    let mut shop = shop(&network).await;
+    let post = shop.post("hello").await;
+    let old = shop.accounts[0].connection;
+    shop.social.revoke(shop.user, old).await.unwrap();
+    shop.tick().await;
+    assert!(matches!(shop.delivery(&post).await.phase, Phase::AwaitingReconnect { .. }));
+    shop.connect("fake").await;
+    shop.tick().await;
+    assert!(matches!(shop.delivery(&post).await.phase, Phase::Published { .. }), "{:?}", shop.delivery(&post).await);
+}
+
+#[tokio::test]
+async fn a_part_that_a_person_found_is_followed_by_the_others() {
+    let network = FakeNetwork::default();
+    let shop = shop(&network).await;
+    network.next("commit", Turn::FailAfter(transient()));
+    network.next("reconcile", Turn::Say(Reconciled::CannotTell));
+    let draft = Draft::text("one").then("two").then("three");
+    let post = shop.social.schedule(&shop.user, draft).on([&shop.accounts[0]]).send().await.unwrap();
+    shop.tick().await;
+    shop.clock.advance(Duration::from_secs(30));
+    shop.tick().await;
+    let id = post.deliveries[0].id;
+    let no_address = shop.social.resolve(shop.user, id, Resolution::Published { permalink: None }).await.unwrap_err();
+    assert_eq!(no_address.kind(), ErrorKind::Invalid);
+    let there = Resolution::Published { permalink: Some("https://fake.example/fake-1".into()) };
+    shop.social.resolve(shop.user, id, there).await.unwrap();
+    shop.tick().await;
+    let done = shop.delivery(&post).await;
+    assert!(matches!(done.phase, Phase::Published { .. }), "{done:?}");
+    let texts: Vec<_> = network.posts().into_iter().map(|post| post.text).collect();
+    assert_eq!((texts.as_slice(), done.parts.len()), (&["one".to_owned(), "two".into(), "three".into()][..], 3));
+}
+
+#[tokio::test]
+async fn a_panic_in_an_adapter_holds_up_nobody_else() {
+    let network = FakeNetwork::default();
+    let shop = shop(&network).await;
+    network.next("prepare", Turn::Panic);
+    let (broken, fine) = (shop.post("breaks").await, shop.post("does not").await);
+    let (running, stop) = shop.run();
+    shop.until("both are out", async || network.posts().len() == 2).await;
+    shop.until("both are recorded", async || shop.store.depth().await.unwrap().is_empty()).await;
+    stop.send(()).unwrap();
+    running.await.unwrap().unwrap();
+    for post in [broken, fine] {
+        assert!(matches!(shop.delivery(&post).await.phase, Phase::Published { .. }));
+    }
 }
 
 #[tokio::test]

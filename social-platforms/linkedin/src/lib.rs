@@ -17,8 +17,8 @@ use std::fmt;
 
 use jiff::civil::Date;
 use social_core::{
-    Analytics, ClientSecret, Connect, Error, ErrorKind, Platform, PlatformDescriptor, PlatformId, Publish, oauth::OAuthClient,
-    secret::SecretError,
+    Analytics, ClientSecret, Connect, Credentials, Error, ErrorKind, Platform, PlatformDescriptor, PlatformId, Publish,
+    oauth::OAuthClient, secret::SecretError,
 };
 use url::Url;
 
@@ -74,6 +74,29 @@ impl Platform for LinkedIn {
 
     fn analytics(&self) -> Option<&dyn Analytics> {
         Some(self)
+    }
+
+    fn sunset(&self) -> Option<Date> {
+        Self::sunset(&self.descriptor.api_version)
+    }
+}
+
+/// From an operator's settings.
+impl TryFrom<Credentials> for LinkedIn {
+    type Error = Error;
+
+    fn try_from(credentials: Credentials) -> Result<Self, Error> {
+        let mut builder = Self::builder(&credentials.client_id, credentials.secret());
+        if let Some(base) = credentials.base_url {
+            builder = builder.base_url(base);
+        }
+        if let Some(preset) = credentials.preset {
+            builder = builder.preset(preset);
+        }
+        if let Some(version) = credentials.api_version {
+            builder = builder.api_version(version);
+        }
+        builder.build()
     }
 }
 
@@ -141,11 +164,9 @@ impl LinkedInBuilder {
             return Err(config("a LinkedIn version is written as year and month, such as 202609"));
         }
         if let Some(name) = preset {
-            let presets = &mut descriptor.oauth.presets;
-            let Some(at) = presets.iter().position(|preset| preset.name == name) else {
+            if !descriptor.oauth.make_default(&name) {
                 return Err(config(format!("LinkedIn has no scope preset {name:?}")));
-            };
-            presets[..=at].rotate_right(1);
+            }
         }
         let api = Api::new(www, api, descriptor.api_version.clone(), folded);
         let oauth = OAuthClient::new(client_id, Some(secret), descriptor.oauth.clone());

@@ -89,7 +89,14 @@ pub(crate) fn phases() -> String {
         PhaseName::Unconfirmed => "nobody can tell whether it is out; a person decides",
     };
     table(
-        ["phase", "meaning", "final", "cancel and edit win", "the public may see it", "entering it never uses an attempt"],
+        [
+            "phase",
+            "meaning",
+            "final",
+            "cancel and edit win",
+            "the public may see it",
+            "entering it never uses an attempt",
+        ],
         PhaseName::ALL.map(|name| {
             let may = tick(name.can_cancel());
             assert_eq!(name.can_cancel(), outside_may_change(name, PhaseName::Canceled), "{name}");

@@ -13,7 +13,8 @@ mod validate;
 mod wire;
 
 use social_core::{
-    Analytics, ClientSecret, Connect, Error, ErrorKind, Platform, PlatformDescriptor, PlatformId, Publish, TokenSet,
+    Analytics, ClientSecret, Connect, Credentials, Error, ErrorKind, Platform, PlatformDescriptor, PlatformId, Publish,
+    TokenSet,
     http::{Reply, Request},
     oauth::OAuthClient,
 };
@@ -65,6 +66,7 @@ impl X {
             client_id: client_id.into(),
             client_secret: ClientSecret::parse(client_secret),
             base_url: None,
+            preset: None,
             overrides: Vec::new(),
             vocabulary: Vocabulary::default(),
             quotes: false,
@@ -133,9 +135,29 @@ pub struct XBuilder {
     client_id: String,
     client_secret: Option<ClientSecret>,
     base_url: Option<Url>,
+    preset: Option<String>,
     overrides: Vec<Override>,
     vocabulary: Vocabulary,
     quotes: bool,
+}
+
+/// From an operator's settings. X has no versions to choose from.
+impl TryFrom<Credentials> for X {
+    type Error = Error;
+
+    fn try_from(credentials: Credentials) -> Result<Self, Error> {
+        let mut builder = Self::builder(&credentials.client_id, credentials.secret());
+        if credentials.api_version.is_some() {
+            return Err(wrong("X has no versions to choose from: leave the API version out"));
+        }
+        if let Some(base) = credentials.base_url {
+            builder = builder.base_url(base);
+        }
+        if let Some(preset) = credentials.preset {
+            builder = builder.preset(preset);
+        }
+        builder.build()
+    }
 }
 
 type Override = Box<dyn FnOnce(&mut PlatformDescriptor) + Send>;
@@ -144,6 +166,12 @@ impl XBuilder {
     /// One prefix instead of all hosts of the network: `{base}/i/oauth2/authorize`, `{base}/2/...`, `{base}/{handle}/status/{id}`.
     pub fn base_url(mut self, base: Url) -> Self {
         self.base_url = Some(base);
+        self
+    }
+
+    /// The scope preset of connections that name none.
+    pub fn preset(mut self, name: impl Into<String>) -> Self {
+        self.preset = Some(name.into());
         self
     }
 
@@ -168,9 +196,8 @@ impl XBuilder {
     /// Checks what was given.
     ///
     /// # Errors
-    /// `Config` if a credential is empty or the base cannot carry a path.
+    /// `Config` if a credential is empty, the preset is unknown or the base cannot carry a path.
     pub fn build(self) -> Result<X, Error> {
-        let wrong = |message: &'static str| Error::new(ErrorKind::Config, "x.build").message(message).effect_none();
         if self.client_id.trim().is_empty() {
             return Err(wrong("the client id is empty"));
         }
@@ -190,6 +217,9 @@ impl XBuilder {
         for change in self.overrides {
             change(&mut facts);
         }
+        if let Some(name) = self.preset.filter(|name| !facts.oauth.make_default(name)) {
+            return Err(wrong(format!("X has no scope preset {name:?}")));
+        }
         Ok(X {
             premium: descriptor::for_premium(facts.clone()),
             oauth: OAuthClient::new(self.client_id, Some(secret), facts.oauth.clone()).faults(connect::oauth_fault),
@@ -200,6 +230,10 @@ impl XBuilder {
             quotes: self.quotes,
         })
     }
+}
+
+fn wrong(message: impl Into<std::borrow::Cow<'static, str>>) -> Error {
+    Error::new(ErrorKind::Config, "x.build").message(message).effect_none()
 }
 
 #[expect(clippy::expect_used, reason = "called with two constants above, both absolute addresses")]

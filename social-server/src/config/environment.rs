@@ -67,9 +67,8 @@ impl Environment {
 }
 
 fn put(found: &mut Dict, networks: &mut Dict, key: &str, name: &str, value: String) -> Result<(), ConfigError> {
-    let number = |raw: &str| {
-        raw.trim().parse::<u64>().map_err(|_| ConfigError(format!("{name} must be a whole number")))
-    };
+    let number =
+        |raw: &str| raw.trim().parse::<u64>().map_err(|_| ConfigError(format!("{name} must be a whole number")));
     let pieces = || value.split(',').map(str::trim).filter(|piece| !piece.is_empty());
     let value = if OTHER.contains(&key) {
         return Ok(());
@@ -82,9 +81,12 @@ fn put(found: &mut Dict, networks: &mut Dict, key: &str, name: &str, value: Stri
     } else if NUMBER_LISTS.contains(&key) {
         Value::from(pieces().map(number).collect::<Result<Vec<_>, _>>()?)
     } else {
-        let of_network = OF_NETWORKS.iter().find_map(|field| Some((key.strip_suffix(field)?.strip_suffix('_')?, *field)));
+        let of_network =
+            OF_NETWORKS.iter().find_map(|field| Some((key.strip_suffix(field)?.strip_suffix('_')?, *field)));
         let Some((network, field)) = of_network.filter(|(network, _)| social_platforms::KNOWN.contains(network)) else {
-            return Err(ConfigError(format!("there is no setting named {name}; `social-server serve --help` lists them")));
+            return Err(ConfigError(format!(
+                "there is no setting named {name}; `social-server serve --help` lists them"
+            )));
         };
         let entry = networks.entry(network.to_owned()).or_insert_with(|| Value::from(Dict::new()));
         if let Value::Dict(_, fields) = entry {

@@ -24,10 +24,11 @@ impl AllowedOrigins {
     pub fn allows(&self, origin: &str) -> bool {
         self.0.iter().any(|rule| match rule {
             OriginRule::Exact(allowed) => allowed == origin,
-            OriginRule::Pattern { before, after } => origin
-                .strip_prefix(before.as_str())
-                .and_then(|rest| rest.strip_suffix(after.as_str()))
-                .is_some_and(|run| !run.is_empty() && run.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())),
+            OriginRule::Pattern { before, after } => {
+                origin.strip_prefix(before.as_str()).and_then(|rest| rest.strip_suffix(after.as_str())).is_some_and(
+                    |run| !run.is_empty() && run.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit()),
+                )
+            }
         })
     }
 
@@ -59,7 +60,11 @@ impl FromStr for OriginRule {
             let origin = url.origin();
             let bare = matches!(origin, Origin::Tuple(..)) && url.path() == "/" && url.query().is_none();
             let bare = bare && url.fragment().is_none() && url.username().is_empty();
-            if http && bare { Ok(origin.ascii_serialization()) } else { Err(format!("{raw} is not an https:// origin without a path")) }
+            if http && bare {
+                Ok(origin.ascii_serialization())
+            } else {
+                Err(format!("{raw} is not an https:// origin without a path"))
+            }
         };
         let Some((before, after)) = plain.split_once('*') else { return origin(&plain).map(Self::Exact) };
         origin(&format!("{before}x{after}"))?;
@@ -300,7 +305,8 @@ mod tests {
     #[test]
     fn only_listed_places_and_own_paths_are_returned_to() {
         let own = Url::parse("https://social.example/").unwrap();
-        let list: ReturnUrls = "https://app.example, https://shared.example/tenant/a, http://localhost:3000".parse().unwrap();
+        let list: ReturnUrls =
+            "https://app.example, https://shared.example/tenant/a, http://localhost:3000".parse().unwrap();
         for (wanted, target) in [
             ("/done?x=1", "https://social.example/done?x=1"),
             ("https://social.example/x", "https://social.example/x"),

@@ -37,7 +37,11 @@ async fn one(state: &State, caller: &Caller, id: Uuid) -> Result<AccountView, Pr
 /// Shows an account.
 #[utoipa::path(get, path = "/accounts/{id}", tag = "accounts", params(("id" = Uuid, Path, description = "Which account")),
     responses((status = 200, body = AccountView)), security(("key" = [])))]
-pub(crate) async fn show(Extract(state): Extract<State>, caller: Caller, Id(id): Id) -> Result<Json<AccountView>, Problem> {
+pub(crate) async fn show(
+    Extract(state): Extract<State>,
+    caller: Caller,
+    Id(id): Id,
+) -> Result<Json<AccountView>, Problem> {
     caller.may(Scope::AccountsRead)?;
     one(&state, &caller, id).await.map(Json)
 }

@@ -10,7 +10,6 @@ use jiff::Timestamp;
 use serde::Serialize;
 use social_core::{AccountId, AccountStatus, DeliveryId, Error, ErrorKind, Phase, Platform, Scheduler as _};
 use utoipa::ToSchema;
-use uuid::Uuid;
 
 use crate::{
     body::Id,

@@ -33,7 +33,7 @@ const LINK_LIFE: SignedDuration = SignedDuration::from_mins(10);
 /// A link to be made.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct LinkBody {
+pub(crate) struct ConnectBody {
     /// Which network.
     #[schema(example = "x")]
     platform: String,
@@ -53,12 +53,12 @@ struct Intent {
 }
 
 /// Makes a link with which a person connects accounts of one network in a browser. Good for ten minutes and one use.
-#[utoipa::path(post, path = "/auth/links", tag = "connect", request_body = LinkBody, responses((status = 201, body = LinkView)),
+#[utoipa::path(post, path = "/auth/links", tag = "connect", request_body = ConnectBody, responses((status = 201, body = LinkView)),
     security(("key" = [])))]
 pub(crate) async fn create_link(
     Extract(state): Extract<State>,
     caller: Caller,
-    Json(body): Json<LinkBody>,
+    Json(body): Json<ConnectBody>,
 ) -> Result<(StatusCode, axum::Json<LinkView>), Problem> {
     let user = caller.may(Scope::AccountsWrite)?;
     let platform = PlatformId::parse(&body.platform).ok();
@@ -187,7 +187,11 @@ fn only_by_a_person(method: &Method, headers: &HeaderMap) -> Result<(), Problem>
     let purpose = ["sec-purpose", "purpose", "x-purpose", "x-moz"];
     let ahead = purpose.iter().filter_map(|name| headers.get(*name)?.to_str().ok());
     if ahead.into_iter().any(|value| value.contains("prefetch") || value.contains("preview")) {
-        return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "prefetch", "this address works once and is not fetched ahead"));
+        return Err(Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "prefetch",
+            "this address works once and is not fetched ahead",
+        ));
     }
     Ok(())
 }
@@ -269,7 +273,12 @@ pub(crate) async fn callback(
             with_cookie(page::page(StatusCode::OK, &title, "You can close this window.", &accounts), forget)
         }
         Err(FinishError { error, code, context }) => {
-            tracing::info!(platform.id = platform, code, kind = error.kind().as_str(), "a connection attempt ended without accounts");
+            tracing::info!(
+                platform.id = platform,
+                code,
+                kind = error.kind().as_str(),
+                "a connection attempt ended without accounts"
+            );
             if let Some(url) = target(context.as_deref(), ("error", code)) {
                 return redirect(&url, forget);
             }

@@ -2,13 +2,8 @@
 
 use axum::extract::State as Extract;
 use serde::{Deserialize, Serialize};
-use social_core::{
-    DeliveryId, Scheduler as _, platform::Deleted,
-    social::Resolution,
-    store::Delivery,
-};
+use social_core::{DeliveryId, Scheduler as _, platform::Deleted, social::Resolution, store::Delivery};
 use utoipa::ToSchema;
-use uuid::Uuid;
 
 use crate::{
     body::{Id, Json},
@@ -83,15 +78,30 @@ pub(crate) async fn resolve(
     let resolution = match (body.outcome, body.permalink, body.then) {
         (Outcome::Published, permalink, None) => {
             if permalink.as_ref().is_some_and(|permalink| permalink.len() > 2048 || !web(permalink)) {
-                return Err(Problem::field("link_invalid", "permalink", "this is not a web address", "Copy the address of the post."));
+                return Err(Problem::field(
+                    "link_invalid",
+                    "permalink",
+                    "this is not a web address",
+                    "Copy the address of the post.",
+                ));
             }
             Resolution::Published { permalink }
         }
         (Outcome::Published, _, Some(_)) => {
-            return Err(Problem::field("conflict", "then", "a published post is neither sent again nor given up", "Leave `then` out."));
+            return Err(Problem::field(
+                "conflict",
+                "then",
+                "a published post is neither sent again nor given up",
+                "Leave `then` out.",
+            ));
         }
         (Outcome::NotPublished, Some(_), _) => {
-            return Err(Problem::field("conflict", "permalink", "what is not published has no address", "Leave `permalink` out."));
+            return Err(Problem::field(
+                "conflict",
+                "permalink",
+                "what is not published has no address",
+                "Leave `permalink` out.",
+            ));
         }
         (Outcome::NotPublished, None, Some(Then::Resend)) => Resolution::Resend,
         (Outcome::NotPublished, None, Some(Then::Fail)) => Resolution::Fail,

@@ -8,7 +8,13 @@ use social_core::{
     AccountId, Draft, MediaId, PlatformId, UserId,
     draft::{Attachment, Link, MediaRef, Override, StoredMedia},
 };
-use utoipa::ToSchema;
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{
+        Ref, RefOr,
+        schema::{ObjectBuilder, OneOfBuilder, Schema, Type},
+    },
+};
 use uuid::Uuid;
 
 use crate::{problem::Problem, state::State, views::ViolationView};
@@ -18,44 +24,62 @@ const MOST_FILES: usize = 50;
 
 /// A file of a post: uploaded before, or to be fetched from an address.
 #[derive(Debug, Clone, Default, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct MediaBody {
     /// A file that `POST /media` took.
+    #[serde(default)]
     id: Option<Uuid>,
     /// A public address to fetch it from, instead of `id`.
+    #[serde(default)]
     url: Option<String>,
     /// What it shows, for people who do not see it.
+    #[serde(default)]
     alt_text: Option<String>,
     /// Its title, where the network shows one (documents, videos).
+    #[serde(default)]
     title: Option<String>,
 }
 
 /// A link with what its card shows. A text is a link without more.
-#[derive(Debug, Clone, ToSchema)]
-pub(crate) struct LinkBody {
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct LinkFields {
     /// Where it leads.
     url: String,
     /// The card's title.
+    #[serde(default)]
     title: Option<String>,
     /// The card's text.
+    #[serde(default)]
     description: Option<String>,
     /// The card's picture: the id of a file that `POST /media` took.
+    #[serde(default)]
     thumbnail: Option<Uuid>,
+}
+
+/// An address, or an object that also says what a card shows.
+#[derive(Debug, Clone)]
+pub(crate) struct LinkBody(LinkFields);
+
+impl PartialSchema for LinkBody {
+    fn schema() -> RefOr<Schema> {
+        let address = ObjectBuilder::new().schema_type(Type::String).description(Some("An address."));
+        OneOfBuilder::new()
+            .item(address)
+            .item(Ref::from_schema_name("LinkFields"))
+            .description(Some("A link: an address, or an object that also says what a card shows."))
+            .into()
+    }
+}
+
+impl ToSchema for LinkBody {
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        schemas.push(("LinkFields".to_owned(), LinkFields::schema()));
+    }
 }
 
 impl<'de> Deserialize<'de> for LinkBody {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(deny_unknown_fields)]
-        struct Fields {
-            url: String,
-            #[serde(default)]
-            title: Option<String>,
-            #[serde(default)]
-            description: Option<String>,
-            #[serde(default)]
-            thumbnail: Option<Uuid>,
-        }
         struct TextOrObject;
         impl<'de> de::Visitor<'de> for TextOrObject {
             type Value = LinkBody;
@@ -63,12 +87,10 @@ impl<'de> Deserialize<'de> for LinkBody {
                 f.write_str("an address, or an object with `url`")
             }
             fn visit_str<E: de::Error>(self, url: &str) -> Result<LinkBody, E> {
-                Ok(LinkBody { url: url.to_owned(), title: None, description: None, thumbnail: None })
+                Ok(LinkBody(LinkFields { url: url.to_owned(), title: None, description: None, thumbnail: None }))
             }
             fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<LinkBody, A::Error> {
-                let Fields { url, title, description, thumbnail } =
-                    Fields::deserialize(de::value::MapAccessDeserializer::new(map))?;
-                Ok(LinkBody { url, title, description, thumbnail })
+                LinkFields::deserialize(de::value::MapAccessDeserializer::new(map)).map(LinkBody)
             }
         }
         deserializer.deserialize_any(TextOrObject)
@@ -77,18 +99,23 @@ impl<'de> Deserialize<'de> for LinkBody {
 
 /// What one account says instead. A field that is absent is taken from the post.
 #[derive(Debug, Clone, Default, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct OverrideBody {
     /// Instead of the text.
+    #[serde(default)]
     content: Option<String>,
     /// Instead of the link.
+    #[serde(default)]
     link: Option<LinkBody>,
     /// Instead of the thread.
+    #[serde(default)]
     thread: Option<Vec<String>>,
     /// Instead of the first comment.
+    #[serde(default)]
     first_comment: Option<String>,
     /// Instead of the network's options.
     #[schema(value_type = Option<Object>)]
+    #[serde(default)]
     options: Option<Value>,
 }
 
@@ -160,16 +187,25 @@ impl Parts {
                 let field = format!("options.{name}");
                 let platform = PlatformId::parse(&name).ok().filter(|id| state.social.platform(id).is_ok());
                 match platform {
-                    Some(_) if !value.is_object() => error("wrong_type", field, "options are an object", "Send an object."),
+                    Some(_) if !value.is_object() => {
+                        error("wrong_type", field, "options are an object", "Send an object.")
+                    }
                     Some(platform) => drop(draft.options.insert(platform, value)),
-                    None => error("platform_unknown", field, "this installation has no network of that name", "Remove it."),
+                    None => {
+                        error("platform_unknown", field, "this installation has no network of that name", "Remove it.")
+                    }
                 }
             }
         }
         for id in self.overrides.iter().flat_map(BTreeMap::keys) {
             if !accounts.contains(&AccountId::from_uuid(*id)) {
                 let field = format!("overrides.{id}");
-                error("account_not_chosen", field, "the post does not go to this account", "Remove it, or add the account.");
+                error(
+                    "account_not_chosen",
+                    field,
+                    "the post does not go to this account",
+                    "Remove it, or add the account.",
+                );
             }
         }
         let media = self.media.map(|mut items| {
@@ -182,7 +218,12 @@ impl Parts {
         };
         for (index, item) in media.iter().flatten().enumerate() {
             if item.id.is_some() == item.url.is_some() {
-                error("media_source", format!("media[{index}]"), "a file has either an `id` or a `url`", "Give one of them.");
+                error(
+                    "media_source",
+                    format!("media[{index}]"),
+                    "a file has either an `id` or a `url`",
+                    "Give one of them.",
+                );
             }
         }
         if media.as_ref().is_some_and(|items| items.len() > MOST_FILES) {
@@ -267,10 +308,11 @@ async fn stored(state: &State, user: UserId, id: Uuid, field: &str) -> Result<St
 
 impl LinkBody {
     async fn read(self, state: &State, user: UserId, field: &str) -> Result<Link, Problem> {
-        let thumbnail = match self.thumbnail {
+        let LinkFields { url, title, description, thumbnail } = self.0;
+        let thumbnail = match thumbnail {
             Some(id) => Some(MediaRef::from(stored(state, user, id, &format!("{field}.thumbnail")).await?)),
             None => None,
         };
-        Ok(Link { url: self.url, title: self.title, description: self.description, thumbnail })
+        Ok(Link { url, title, description, thumbnail })
     }
 }

@@ -108,7 +108,12 @@ pub(crate) async fn stream(
     let last = headers.get("last-event-id").and_then(|value| value.to_str().ok()).filter(|raw| !raw.is_empty());
     let last = last.map(|raw| {
         raw.parse::<LogId>().map_err(|_| {
-            Problem::field("last_event_id", "Last-Event-ID", "this is no id of an event", "Leave the header out to begin now.")
+            Problem::field(
+                "last_event_id",
+                "Last-Event-ID",
+                "this is no id of an event",
+                "Leave the header out to begin now.",
+            )
         })
     });
     // A fresh id stands for the present instant: ids sort by the time of their making.
@@ -123,7 +128,8 @@ pub(crate) async fn stream(
         let event = tail.next().await?;
         Some((Ok::<_, Infallible>(event), tail))
     });
-    let mut response = Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE).text("still here")).into_response();
+    let mut response =
+        Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE).text("still here")).into_response();
     // Proxies that collect answers would collect for ever.
     response.headers_mut().insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
     Ok(response)

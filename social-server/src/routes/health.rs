@@ -72,12 +72,17 @@ pub(crate) async fn metrics(
     let known = bearer(&headers).is_some_and(|token| {
         is_secret(token, settings.metrics_token.as_ref()) | is_secret(token, settings.admin_key.as_ref())
     });
-    if !known && !(settings.local() && client.direct_local) {
+    let open = settings.local() && client.direct_local;
+    if !known && !open {
         if headers.contains_key(header::AUTHORIZATION) {
             state.limiter.fail(client.ip, state.monotonic());
         }
-        return Err(Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", "metrics need the metrics token or the admin key")
-            .header(header::WWW_AUTHENTICATE, "Bearer realm=\"metrics\""));
+        return Err(Problem::new(
+            StatusCode::UNAUTHORIZED,
+            "unauthorized",
+            "metrics need the metrics token or the admin key",
+        )
+        .header(header::WWW_AUTHENTICATE, "Bearer realm=\"metrics\""));
     }
     let mut text = state.recorder().map(|recorder| recorder.render()).unwrap_or_default();
     depth(&state, &mut text).await;
@@ -92,9 +97,15 @@ async fn depth(state: &State, text: &mut String) {
     let counted = tokio::time::timeout(PATIENCE, state.store().depth()).await;
     let up = i32::from(matches!(counted, Ok(Ok(_))));
     // Writing to a String cannot fail.
-    let _ = writeln!(text, "# HELP social_database_up Whether the database answered this scrape.\n# TYPE social_database_up gauge\nsocial_database_up {up}");
+    let _ = writeln!(
+        text,
+        "# HELP social_database_up Whether the database answered this scrape.\n# TYPE social_database_up gauge\nsocial_database_up {up}"
+    );
     if let Ok(Ok(rows)) = counted {
-        let _ = writeln!(text, "# HELP social_queue_depth Deliveries that have not ended.\n# TYPE social_queue_depth gauge");
+        let _ = writeln!(
+            text,
+            "# HELP social_queue_depth Deliveries that have not ended.\n# TYPE social_queue_depth gauge"
+        );
         for (platform, phase, count) in rows {
             let _ = writeln!(text, "social_queue_depth{{platform=\"{platform}\",phase=\"{phase}\"}} {count}");
         }

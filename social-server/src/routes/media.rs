@@ -14,7 +14,8 @@ use social_core::{
     library::MediaLibrary as _,
     media::{self, Hasher},
 };
-use uuid::Uuid;
+
+use utoipa::ToSchema;
 
 use super::admin::Created;
 use crate::{
@@ -29,9 +30,24 @@ use crate::{
 /// How much of a file is read at once while it is sent.
 const CHUNK: usize = 256 * 1024;
 
+/// The bytes of a file.
+#[derive(ToSchema)]
+#[schema(value_type = String, format = Binary)]
+#[expect(dead_code, reason = "it describes a body that is never held whole")]
+struct FileBody(Vec<u8>);
+
+/// A form with a file.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it describes a body that is never held whole")]
+struct FormBody {
+    /// The file.
+    #[schema(value_type = String, format = Binary)]
+    file: Vec<u8>,
+}
+
 /// Takes a file in, raw or as the first file of a form. Streamed to disk; the type is found by content.
 #[utoipa::path(post, path = "/media", tag = "media",
-    request_body(content((Vec<u8> = "application/octet-stream"), (Vec<u8> = "multipart/form-data")), description = "The file"),
+    request_body(content((FileBody = "application/octet-stream"), (FormBody = "multipart/form-data")), description = "The file"),
     responses((status = 201, body = MediaView), (status = 413, description = "The file is too large, or the user has no room left."),
         (status = 422, description = "No picture, video or document, or not what it is called.")), security(("key" = [])))]
 pub(crate) async fn upload(
@@ -213,8 +229,11 @@ pub(crate) async fn file(
         Some(Asked::Unclear) | None => 0..size,
     };
     response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(range.end - range.start));
-    *response.body_mut() =
-        if range.is_empty() { Body::from_stream(stream::empty::<Result<bytes::Bytes, std::io::Error>>()) } else { Body::from_stream(media::stream(source, range, CHUNK)) };
+    *response.body_mut() = if range.is_empty() {
+        Body::from_stream(stream::empty::<Result<bytes::Bytes, std::io::Error>>())
+    } else {
+        Body::from_stream(media::stream(source, range, CHUNK))
+    };
     Ok(response)
 }
 

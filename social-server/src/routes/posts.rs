@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use social_core::{
-    AccountId, Draft, PlatformId, PostId, Scheduler as _, UserId,
+    AccountId, Draft, PlatformId, PostId, Scheduler, UserId,
     social::ScheduleRequest,
     store::{PostFilter, PostStatus},
     time::later,
@@ -105,7 +105,7 @@ impl ScheduleBody {
         let mut wrong = Vec::new();
         let times = [&self.scheduled_time, &self.local_time, &self.time_zone].map(Option::as_deref);
         let when = time::read(times[0], times[1], times[2]).unwrap_or_else(|violation| {
-            wrong.push(violation);
+            wrong.push(*violation);
             None
         });
         let accounts = match (self.accounts, self.platforms) {
@@ -158,7 +158,12 @@ async fn on_platforms(
             } else {
                 ("platform_unknown", "this installation has no network of that name")
             };
-            wrong.push(ViolationView::error(code, field, message, "Connect an account there, or choose another network."));
+            wrong.push(ViolationView::error(
+                code,
+                field,
+                message,
+                "Connect an account there, or choose another network.",
+            ));
         }
     }
     Ok(chosen)
@@ -192,7 +197,7 @@ pub(crate) async fn schedule(
         // The store keeps the key in the post's own transaction: a crash before the answer is kept makes no second post.
         key: idempotency::key(&headers)?,
     };
-    let scheduled = state.social.schedule(request).await?;
+    let scheduled = Scheduler::schedule(&state.social, request).await?;
     let place = format!("/posts/{}", scheduled.post.id);
     let view = ScheduledView { post: PostView::of(scheduled, state.abilities()), warnings };
     Ok((StatusCode::CREATED, [(header::LOCATION, place)], axum::Json(view)))
@@ -256,7 +261,8 @@ pub(crate) async fn validate(
     let mut violations: Vec<ViolationView> = preview.violations.iter().map(ViolationView::from).collect();
     if unseen {
         let message = "files at addresses are looked into when the post is scheduled";
-        let mut note = ViolationView::error("media_not_seen", "media", message, "Upload the file to have it checked here.");
+        let mut note =
+            ViolationView::error("media_not_seen", "media", message, "Upload the file to have it checked here.");
         note.severity = "warning";
         violations.push(note);
     }
@@ -265,7 +271,10 @@ pub(crate) async fn validate(
         text: TextUseView {
             used: one.text.used,
             limit: one.text.limit,
-            unit: serde_json::to_value(one.text.unit).ok().and_then(|unit| Some(unit.as_str()?.to_owned())).unwrap_or_default(),
+            unit: serde_json::to_value(one.text.unit)
+                .ok()
+                .and_then(|unit| Some(unit.as_str()?.to_owned()))
+                .unwrap_or_default(),
         },
     });
     Ok(axum::Json(PreviewView { ok: preview.ok, violations, accounts: accounts.collect() }))
@@ -306,7 +315,12 @@ pub(crate) async fn list(
     let paging = page(query.after, query.limit)?;
     let status = match query.status.as_deref() {
         Some(raw) => Some(PostStatus::parse(raw).ok_or_else(|| {
-            Problem::field("status_unknown", "status", "there is no such status", "Use a status such as pending or published.")
+            Problem::field(
+                "status_unknown",
+                "status",
+                "there is no such status",
+                "Use a status such as pending or published.",
+            )
         })?),
         None => None,
     };
@@ -394,7 +408,7 @@ pub(crate) async fn edit(
     let id = PostId::from_uuid(id);
     let (post, deliveries) = state.store().post(user, id).await?.ok_or_else(Problem::not_found)?;
     let times = [&body.scheduled_time, &body.local_time, &body.time_zone].map(Option::as_deref);
-    let when = time::read(times[0], times[1], times[2]).map_err(|violation| Problem::invalid(vec![violation]))?;
+    let when = time::read(times[0], times[1], times[2]).map_err(|violation| Problem::invalid(vec![*violation]))?;
     let parts = Parts {
         content: body.content,
         media_url: body.media_url,

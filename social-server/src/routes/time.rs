@@ -19,16 +19,13 @@ pub(crate) fn read(
     scheduled_time: Option<&str>,
     local_time: Option<&str>,
     time_zone: Option<&str>,
-) -> Result<Option<When>, ViolationView> {
+) -> Result<Option<When>, Box<ViolationView>> {
     match (scheduled_time, local_time, time_zone) {
         (None, None, None) => Ok(None),
-        (Some(_), Some(_), _) => Err(ViolationView::error(
-            "time_twice",
-            "local_time",
-            "both scheduled_time and local_time are given",
-            "Give one of them.",
-        )),
-        (Some(_), None, Some(_)) => Err(ViolationView::error(
+        (Some(_), Some(_), _) => {
+            Err(wrong("time_twice", "local_time", "both scheduled_time and local_time are given", "Give one of them."))
+        }
+        (Some(_), None, Some(_)) => Err(wrong(
             "time_twice",
             "time_zone",
             "time_zone goes with local_time; scheduled_time carries its own offset",
@@ -36,13 +33,13 @@ pub(crate) fn read(
         )),
         (Some(raw), None, None) => instant(raw).map(Some),
         (None, Some(raw), Some(zone)) => wall(raw, zone).map(Some),
-        (None, Some(_), None) => Err(ViolationView::error(
+        (None, Some(_), None) => Err(wrong(
             "time_zone_missing",
             "time_zone",
             "local_time needs a time_zone",
             "Add an IANA zone such as Europe/Berlin.",
         )),
-        (None, None, Some(_)) => Err(ViolationView::error(
+        (None, None, Some(_)) => Err(wrong(
             "local_time_missing",
             "local_time",
             "time_zone needs a local_time",
@@ -51,13 +48,17 @@ pub(crate) fn read(
     }
 }
 
-fn instant(raw: &str) -> Result<When, ViolationView> {
+fn instant(raw: &str) -> Result<When, Box<ViolationView>> {
     let raw = raw.trim();
-    let refuse = |code: &str, message: String, advice: &str| ViolationView::error(code, "scheduled_time", message, advice);
+    let refuse = |code: &str, message: String, advice: &str| wrong(code, "scheduled_time", message, advice);
     // RFC 9557: an instant that names its zone too.
     if raw.contains('[') {
         let zoned: Zoned = raw.parse().map_err(|_| {
-            refuse("time_invalid", format!("{} is no time with a zone", shown(raw)), "Send a time such as 2026-11-22T09:00:00+01:00.")
+            refuse(
+                "time_invalid",
+                format!("{} is no time with a zone", shown(raw)),
+                "Send a time such as 2026-11-22T09:00:00+01:00.",
+            )
         })?;
         let name = zoned.time_zone().iana_name();
         let wall = name.map(|name| WallTime { local_time: zoned.datetime().to_string(), time_zone: name.to_owned() });
@@ -75,11 +76,11 @@ fn instant(raw: &str) -> Result<When, ViolationView> {
     Err(refuse("time_invalid", message, "Send a time such as 2026-11-22T09:00:00+01:00."))
 }
 
-fn wall(raw: &str, zone: &str) -> Result<When, ViolationView> {
+fn wall(raw: &str, zone: &str) -> Result<When, Box<ViolationView>> {
     let (raw, zone) = (raw.trim(), zone.trim());
     let zoned = raw.parse::<Timestamp>().is_ok() || raw.contains('[');
     if zoned {
-        return Err(ViolationView::error(
+        return Err(wrong(
             "time_twice",
             "local_time",
             format!("{} carries an offset of its own", shown(raw)),
@@ -88,11 +89,11 @@ fn wall(raw: &str, zone: &str) -> Result<When, ViolationView> {
     }
     let local: DateTime = raw.parse().map_err(|_| {
         let message = format!("{} is not a local time", shown(raw));
-        ViolationView::error("time_invalid", "local_time", message, "Send a time such as 2026-11-22T09:00.")
+        wrong("time_invalid", "local_time", message, "Send a time such as 2026-11-22T09:00.")
     })?;
     let unknown = || {
         let message = format!("there is no time zone named {}", shown(zone));
-        ViolationView::error("time_zone_unknown", "time_zone", message, "Use a name such as Europe/Berlin or America/New_York.")
+        wrong("time_zone_unknown", "time_zone", message, "Use a name such as Europe/Berlin or America/New_York.")
     };
     // Abbreviations such as EST are names of the database too, but mean no place with rules.
     let zone = TimeZone::get(zone).map_err(|_| unknown())?;
@@ -100,6 +101,10 @@ fn wall(raw: &str, zone: &str) -> Result<When, ViolationView> {
     // A time that a clock change skips moves forward by the length of the gap; of two the first is meant.
     let at = zone.to_ambiguous_timestamp(local).compatible().map_err(|_| unknown())?;
     Ok(When { at, wall: Some(WallTime { local_time: raw.to_owned(), time_zone: name }) })
+}
+
+fn wrong(code: &str, field: &str, message: impl Into<String>, advice: &str) -> Box<ViolationView> {
+    Box::new(ViolationView::error(code, field, message, advice))
 }
 
 /// What the caller sent, shortened.

@@ -48,6 +48,12 @@ CREATE TABLE deliveries (
     UNIQUE (post_id, position),
     FOREIGN KEY (post_id, user_id) REFERENCES posts (id, user_id),
     FOREIGN KEY (account_id, user_id) REFERENCES social_accounts (id, user_id)
+) WITH (
+    -- Rows change several times and then never again: room on the page, and tidying up before dead entries pile up at the head of the queue.
+    fillfactor = 85,
+    autovacuum_vacuum_scale_factor = 0.01,
+    autovacuum_vacuum_threshold = 2000,
+    autovacuum_analyze_scale_factor = 0.02
 );
 
 -- What can be claimed, by network; nothing that is held, at rest or history is in it.

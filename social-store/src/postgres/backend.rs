@@ -4,13 +4,14 @@ use std::{
     collections::BTreeSet,
     fmt,
     sync::{Arc, Mutex, OnceLock, PoisonError},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use jiff::{SignedDuration, Timestamp};
 use social_core::store::{ClaimRequest, Held, Insert, Lease, PhaseWrite};
 use sqlx::{
-    Postgres, Row as _, ValueRef as _,
+    Executor as _, PgConnection, Postgres, Row as _, ValueRef as _,
+    pool::PoolConnection,
     postgres::{PgArguments, PgPool, PgRow, PgValueFormat, PgValueRef},
     query::Query,
 };
@@ -33,9 +34,40 @@ pub struct PgBackend {
     horizon: Mutex<Horizon>,
 }
 
-/// A transaction.
+/// A transaction. Dropped without an end, it takes its connection with it, and the server undoes it: a caller that is cancelled while it
+/// begins must not leave a connection behind that is still inside of a transaction, or holds a lock that others wait for.
 #[derive(Debug)]
-pub struct PgTx(sqlx::Transaction<'static, Postgres>);
+pub struct PgTx {
+    connection: PoolConnection<Postgres>,
+    ended: bool,
+}
+
+impl PgTx {
+    /// Begins with `statement`, which may be several.
+    pub(super) async fn begin(pool: &PgPool, statement: &'static str) -> sqlx::Result<Self> {
+        let mut tx = Self { connection: pool.acquire().await?, ended: false };
+        tx.connection.execute(sqlx::raw_sql(statement)).await?;
+        Ok(tx)
+    }
+
+    pub(super) fn connection(&mut self) -> &mut PgConnection {
+        &mut self.connection
+    }
+
+    pub(super) async fn end(mut self, with: &'static str) -> sqlx::Result<()> {
+        self.connection.execute(sqlx::raw_sql(with)).await?;
+        self.ended = true;
+        Ok(())
+    }
+}
+
+impl Drop for PgTx {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.connection.close_on_drop();
+        }
+    }
+}
 
 /// How far the history is known to be complete. Numbers are given when a row is written and become visible when its transaction commits, so
 /// a row may appear below one that was read already. But whoever gives a number holds a lock on the table from before that until it has
@@ -76,19 +108,19 @@ impl Transaction for PgTx {
     type Row = PgRow;
 
     async fn fetch(&mut self, sql: Sql, values: Vec<Value>) -> sqlx::Result<Vec<PgRow>> {
-        query(sql, values).fetch_all(&mut *self.0).await
+        query(sql, values).fetch_all(self.connection()).await
     }
 
     async fn execute(&mut self, sql: Sql, values: Vec<Value>) -> sqlx::Result<u64> {
-        query(sql, values).execute(&mut *self.0).await.map(|done| done.rows_affected())
+        query(sql, values).execute(self.connection()).await.map(|done| done.rows_affected())
     }
 
     async fn commit(self) -> sqlx::Result<()> {
-        self.0.commit().await
+        self.end("COMMIT").await
     }
 
     async fn rollback(self) -> sqlx::Result<()> {
-        self.0.rollback().await
+        self.end("ROLLBACK").await
     }
 }
 
@@ -102,7 +134,7 @@ impl Backend for PgBackend {
     const LOCK_RATES: Option<&'static str> = Some("SELECT pg_advisory_xact_lock(7310593858020254323)");
 
     async fn begin(&self) -> sqlx::Result<PgTx> {
-        self.pool.begin().await.map(PgTx)
+        PgTx::begin(&self.pool, "BEGIN").await
     }
 
     async fn fetch(&self, sql: Sql, values: Vec<Value>) -> sqlx::Result<Vec<PgRow>> {
@@ -166,13 +198,16 @@ impl Backend for PgBackend {
     }
 
     async fn clock_offset(&self, now: Timestamp) -> sqlx::Result<SignedDuration> {
+        let signed = |time: Duration| SignedDuration::try_from(time).unwrap_or(SignedDuration::ZERO);
         let asked = Instant::now();
-        let rows = self.fetch("SELECT clock_timestamp()".into(), Vec::new()).await?;
-        let travel = SignedDuration::try_from(asked.elapsed() / 2).unwrap_or(SignedDuration::ZERO);
-        let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
-        let theirs = Reader::of(row).at()?;
-        // The answer was written about half a round trip after `now`.
-        Ok(theirs.duration_since(now) - travel)
+        // Waiting for a connection is no travel.
+        let mut connection = self.pool.acquire().await?;
+        let (waited, sent) = (asked.elapsed(), Instant::now());
+        let row = sqlx::query("SELECT clock_timestamp()").fetch_one(&mut *connection).await?;
+        let travel = sent.elapsed() / 2;
+        let theirs = Reader::of(&row).at()?;
+        // The answer was written about half a round trip after it was asked for.
+        Ok(theirs.duration_since(now) - signed(waited) - signed(travel))
     }
 
     async fn check(&self) -> sqlx::Result<()> {

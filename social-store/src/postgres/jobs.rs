@@ -1,8 +1,7 @@
 //! The hot path: claims in one short transaction, a batch of writes in one statement.
 //!
-//! Plans are kept as long as a connection, so they must be right for tables of every size. `few!` makes the planner expect a handful of
-//! rows from an array (it knows no better than a guess anyway): it then starts from the array and looks each row up by index, which is what
-//! we want however many there are. Without it, a plan that was made over an empty table would walk the whole table years later.
+//! These statements are planned anew each time, for the tables and the batch as they are: a plan that was kept since the tables were
+//! small would walk through all of them when they have grown. The time for that is shared by the batch.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -18,6 +17,7 @@ use sqlx::{
 };
 use uuid::Uuid;
 
+use super::backend::PgTx;
 use crate::{
     backend::rounds,
     jobs::{WriteColumns, rests, status_alone, status_of},
@@ -28,32 +28,33 @@ use crate::{
     },
 };
 
-macro_rules! few {
-    ($place:literal) => {
-        concat!($place, " > 0 AND ", $place, " < 1000000000")
+/// Begins a transaction in which arrays are looked up row by row, through indexes, and never by walking a table.
+macro_rules! begin {
+    () => {
+        "BEGIN; SET LOCAL plan_cache_mode = force_custom_plan; SET LOCAL jit = off; \
+         SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off"
     };
 }
+pub(super) const BEGIN: &str = begin!();
 
 /// One claim at a time: two workers that look at the same moment would both find an account free and both take deliveries of it. The next
 /// statement sees what the holder before committed.
-const BEGIN_CLAIM: &str = "BEGIN; SELECT pg_advisory_xact_lock(6944676573823746419)";
+pub(super) const BEGIN_CLAIM: &str = concat!(begin!(), "; SELECT pg_advisory_xact_lock(6944676573823746419)");
 
 /// `$1` platforms, `$2` how many of each, `$3` until, `$4` worker, `$5` end of the lease. Each lane walks one index in the order of waking
-/// and stops at its limit, whatever the backlog.
+/// and stops at its limit, whatever the backlog; for each row it looks once whether another worker holds its account. (`NOT EXISTS` says the
+/// same, but the planner may turn it round and compare each row with everything that is held.)
 pub(super) const CLAIM: &str = concat!(
     "WITH picked AS MATERIALIZED ( \
-         SELECT due.id, lane.place FROM unnest($1, $2) WITH ORDINALITY AS lane (platform, n, place) \
+         SELECT due.id FROM unnest($1, $2) AS lane (platform, n) \
          CROSS JOIN LATERAL ( \
              SELECT f.id FROM deliveries f \
              WHERE f.platform = lane.platform AND f.lease_until IS NULL AND f.wake_at IS NOT NULL AND f.wake_at <= $3 \
-             AND NOT EXISTS (SELECT 1 FROM deliveries h \
-                 WHERE h.account_id = f.account_id AND h.lease_until IS NOT NULL AND h.worker <> $4) \
-             ORDER BY f.wake_at LIMIT lane.n FOR UPDATE OF f SKIP LOCKED) AS due WHERE ",
-    few!("lane.place"),
-    "), d AS ( \
-         UPDATE deliveries t SET epoch = t.epoch + 1, lease_until = $5, worker = $4 FROM picked WHERE t.id = picked.id AND ",
-    few!("picked.place"),
-    " RETURNING t.*) \
+             AND (SELECT 1 FROM deliveries h \
+                 WHERE h.account_id = f.account_id AND h.lease_until IS NOT NULL AND h.worker <> $4 LIMIT 1) IS NULL \
+             ORDER BY f.wake_at LIMIT lane.n FOR UPDATE OF f SKIP LOCKED) AS due), \
+     d AS ( \
+         UPDATE deliveries t SET epoch = t.epoch + 1, lease_until = $5, worker = $4 FROM picked WHERE t.id = picked.id RETURNING t.*) \
      SELECT ",
     delivery_columns!(),
     ", ",
@@ -67,26 +68,25 @@ pub(super) async fn claim(pool: &PgPool, request: &ClaimRequest) -> sqlx::Result
     if lanes().next().is_none() {
         return Ok(Vec::new());
     }
-    let mut tx = pool.begin_with(BEGIN_CLAIM).await?;
+    let mut tx = PgTx::begin(pool, BEGIN_CLAIM).await?;
     let rows = sqlx::query(CLAIM)
         .bind(lanes().map(|lane| lane.platform.as_str()).collect::<Vec<_>>())
         .bind(lanes().map(|lane| i64::try_from(lane.limit).unwrap_or(i64::MAX)).collect::<Vec<_>>())
         .bind(At(request.until))
         .bind(&request.worker)
         .bind(At(request.lease_until))
-        .fetch_all(&mut *tx)
+        .fetch_all(tx.connection())
         .await?;
-    tx.commit().await?;
+    tx.end("COMMIT").await?;
     Ok(rows)
 }
 
 /// Writes, their rows of the history, and the status of posts with one delivery. A write counts under the current epoch; one from outside the
 /// engine besides only from a phase that allows it. Answers with what counted, and with the post where several deliveries decide its status.
-pub(super) const RECORD: &str = concat!(
-    "WITH w AS MATERIALIZED ( \
+pub(super) const RECORD: &str = "WITH w AS MATERIALIZED ( \
          SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25) \
-         WITH ORDINALITY AS w (id, epoch, from_phases, phase, checkpoint, has_remote, remote_id, permalink, published_at, part, attempt, \
-             crashes, wake_at, due_at, committing_since, keep_error, error, lease, log_id, event, success, response, at, status, turn, place)), \
+         AS w (id, epoch, from_phases, phase, checkpoint, has_remote, remote_id, permalink, published_at, part, attempt, \
+             crashes, wake_at, due_at, committing_since, keep_error, error, lease, log_id, event, success, response, at, status, turn)), \
      u AS ( \
          UPDATE deliveries d SET phase = w.phase, checkpoint = w.checkpoint, \
              remote_id = CASE WHEN w.has_remote THEN w.remote_id WHEN w.phase = 'published' THEN d.remote_id END, \
@@ -99,21 +99,18 @@ pub(super) const RECORD: &str = concat!(
              updated_at = w.at, epoch = d.epoch + CASE w.lease WHEN 2 THEN 1 ELSE 0 END, \
              lease_until = CASE w.lease WHEN 0 THEN d.lease_until END, worker = CASE w.lease WHEN 0 THEN d.worker END \
          FROM w WHERE d.id = w.id AND d.epoch = w.epoch \
-         AND (w.from_phases IS NULL OR strpos(w.from_phases, ',' || d.phase || ',') > 0) AND ",
-    few!("w.place"),
-    "    RETURNING d.id, d.post_id, d.user_id, d.platform, w.log_id, w.event, w.success, w.attempt, w.response, w.at, w.status, w.turn, w.place), \
+         AND (w.from_phases IS NULL OR strpos(w.from_phases, ',' || d.phase || ',') > 0) \
+         RETURNING d.id, d.post_id, d.user_id, d.platform, w.log_id, w.event, w.success, w.attempt, w.response, w.at, w.status, w.turn), \
      l AS ( \
          INSERT INTO post_logs (id, post_id, delivery_id, user_id, platform, event, success, attempt, response, created_at) \
          SELECT log_id, post_id, id, user_id, platform, event, success, attempt, response, at FROM u ORDER BY turn), \
      s AS MATERIALIZED ( \
-         SELECT u.id, u.post_id, u.status, u.place, \
+         SELECT u.id, u.post_id, u.status, \
              u.status IS NOT NULL AND EXISTS (SELECT 1 FROM deliveries o WHERE o.post_id = u.post_id AND o.id <> u.id) AS several \
          FROM u), \
      p AS ( \
-         UPDATE posts p SET status = s.status FROM s WHERE p.id = s.post_id AND s.status IS NOT NULL AND NOT s.several AND ",
-    few!("s.place"),
-    ") SELECT id, CASE WHEN several THEN post_id END FROM s"
-);
+         UPDATE posts p SET status = s.status FROM s WHERE p.id = s.post_id AND s.status IS NOT NULL AND NOT s.several) \
+     SELECT id, CASE WHEN several THEN post_id END FROM s";
 
 /// The columns of a batch.
 #[derive(Default)]
@@ -163,7 +160,7 @@ impl Batch {
         self.error.push(row.error.map(|error| text(error.to_owned())));
         self.from_phases.push(row.from);
         self.checkpoint.push(row.checkpoint.map(Json));
-        self.part.push(write.part.as_ref().map(part));
+        self.part.push(row.part.map(part));
         self.attempt.push(write.attempt.into());
         self.crashes.push(write.crashes.into());
         self.wake_at.push(write.wake_at.map(At));
@@ -224,23 +221,16 @@ fn part(part: &RemotePost) -> Json {
 }
 
 pub(super) async fn record(pool: &PgPool, writes: &[PhaseWrite]) -> sqlx::Result<Vec<Held>> {
-    let mut rounds = rounds(writes, |write| write.delivery);
-    let alone = rounds.len() == 1 && !writes.iter().any(|write| rests(write.phase));
     let mut answers = vec![Held::Lost; writes.len()];
-    if alone {
-        // One statement is a transaction by itself, without the round trips around it: the write-aheads go this way.
-        round(&mut *pool.acquire().await?, writes, &mut rounds.remove(0), &mut answers).await?;
-        return Ok(answers);
-    }
-    let mut tx = pool.begin().await?;
+    let mut tx = PgTx::begin(pool, BEGIN).await?;
     let mut shared = BTreeSet::new();
-    for places in &mut rounds {
-        shared.extend(round(&mut tx, writes, places, &mut answers).await?);
+    for mut places in rounds(writes, |write| write.delivery) {
+        shared.extend(round(tx.connection(), writes, &mut places, &mut answers).await?);
     }
     if !shared.is_empty() {
-        follow(&mut tx, shared).await?;
+        follow(tx.connection(), shared).await?;
     }
-    tx.commit().await?;
+    tx.end("COMMIT").await?;
     Ok(answers)
 }
 
@@ -279,19 +269,12 @@ async fn follow(connection: &mut PgConnection, posts: BTreeSet<Uuid>) -> sqlx::R
     Ok(())
 }
 
-const RENEW: &str = concat!(
-    "UPDATE deliveries d SET lease_until = $3 FROM unnest($1, $2) WITH ORDINALITY AS w (id, epoch, place) \
-     WHERE d.id = w.id AND d.epoch = w.epoch AND d.lease_until IS NOT NULL AND ",
-    few!("w.place"),
-    " RETURNING d.id, d.epoch"
-);
+// What is held has a worker. Said in this way, the planner finds the rows by their ids and does not look through everything that is held.
+pub(super) const RENEW: &str = "UPDATE deliveries d SET lease_until = $3 FROM unnest($1, $2) AS w (id, epoch) \
+     WHERE d.id = w.id AND d.epoch = w.epoch AND d.worker IS NOT NULL RETURNING d.id, d.epoch";
 
-const REST: &str = concat!(
-    "UPDATE deliveries d SET lease_until = NULL, worker = NULL, wake_at = $3 \
-     FROM unnest($1, $2) WITH ORDINALITY AS w (id, epoch, place) \
-     WHERE d.id = w.id AND d.epoch = w.epoch AND d.lease_until IS NOT NULL AND ",
-    few!("w.place")
-);
+pub(super) const REST: &str = "UPDATE deliveries d SET epoch = d.epoch + 1, lease_until = NULL, worker = NULL, wake_at = $3 \
+     FROM unnest($1, $2) AS w (id, epoch) WHERE d.id = w.id AND d.epoch = w.epoch AND d.worker IS NOT NULL";
 
 fn sorted(leases: &[Lease]) -> (Vec<Id>, Vec<i64>) {
     let mut pairs: Vec<_> = leases.iter().map(|lease| (lease.delivery, lease.epoch)).collect();
@@ -301,7 +284,9 @@ fn sorted(leases: &[Lease]) -> (Vec<Id>, Vec<i64>) {
 
 pub(super) async fn renew(pool: &PgPool, leases: &[Lease], until: Timestamp) -> sqlx::Result<Vec<Held>> {
     let (ids, epochs) = sorted(leases);
-    let rows = sqlx::query(RENEW).bind(ids).bind(epochs).bind(At(until)).fetch_all(pool).await?;
+    let mut tx = PgTx::begin(pool, BEGIN).await?;
+    let rows = sqlx::query(RENEW).bind(ids).bind(epochs).bind(At(until)).fetch_all(tx.connection()).await?;
+    tx.end("COMMIT").await?;
     let mut held = HashSet::with_capacity(rows.len());
     for row in &rows {
         let mut row = Reader::of(row);
@@ -315,6 +300,7 @@ pub(super) async fn renew(pool: &PgPool, leases: &[Lease], until: Timestamp) -> 
 
 pub(super) async fn rest(pool: &PgPool, leases: &[Lease], wake_at: Timestamp) -> sqlx::Result<()> {
     let (ids, epochs) = sorted(leases);
-    sqlx::query(REST).bind(ids).bind(epochs).bind(At(wake_at)).execute(pool).await?;
-    Ok(())
+    let mut tx = PgTx::begin(pool, BEGIN).await?;
+    sqlx::query(REST).bind(ids).bind(epochs).bind(At(wake_at)).execute(tx.connection()).await?;
+    tx.end("COMMIT").await
 }

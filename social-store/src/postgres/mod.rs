@@ -11,6 +11,8 @@ mod backend;
 mod jobs;
 mod listen;
 mod posts;
+#[cfg(test)]
+mod tests;
 
 use std::{str::FromStr as _, time::Duration};
 
@@ -19,7 +21,7 @@ use social_core::{
     store::{Insert, NewPost},
 };
 use sqlx::{
-    Executor as _, Postgres, Transaction,
+    Connection as _, Executor as _, Postgres, Transaction,
     migrate::Migrator,
     postgres::{PgConnectOptions, PgPool, PgPoolOptions},
 };
@@ -38,10 +40,12 @@ const CONNECTIONS: u32 = 10;
 /// How long a caller waits for a connection, that is: how long the database may be away before callers are told.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What every connection of ours is told. Plans are kept as long as the connection, and one that was made while a table was small would
-/// scan it when it has grown: all statements here are lookups by index, so the other ways are closed. Nothing may run for ever.
-pub(super) const SESSION: &str = "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; SET jit = off; \
-     SET statement_timeout = '30s'; SET lock_timeout = '10s'; SET idle_in_transaction_session_timeout = '60s'";
+/// How long a connection may idle and still be used without a question.
+const FRESH: Duration = Duration::from_millis(500);
+
+/// What every connection of ours is told: nothing may run for ever, and what was acknowledged is on disk (the write-ahead above all),
+/// whatever the server's default is.
+const SESSION: &str = "SET synchronous_commit = on; SET statement_timeout = '30s'; SET lock_timeout = '10s'; SET idle_in_transaction_session_timeout = '60s'";
 
 pub(crate) fn migrator() -> Migrator {
     let mut migrator = sqlx::migrate!("migrations/postgres");
@@ -77,24 +81,31 @@ impl SqlStore<PgBackend> {
         Ok(store)
     }
 
-    /// A store over the caller's own pool. A pool made with [`pool_options`](Self::pool_options) keeps its speed whatever the tables
-    /// grow to; with another one the planner decides.
+    /// A store over the caller's own pool. Time limits are the caller's business then.
     #[must_use]
     pub fn from_pool(pool: PgPool) -> Self {
         Self::over(PgBackend::new(pool))
     }
 
-    /// Ten connections with time limits, and with the ways closed to the planner that do not scale with the tables.
+    /// Ten connections with time limits: 10 s to get a connection or a lock, 30 s for a statement.
     #[must_use]
     pub fn pool_options() -> PgPoolOptions {
-        PgPoolOptions::new().max_connections(CONNECTIONS).acquire_timeout(PATIENCE).test_before_acquire(false).after_connect(
-            |connection, _| {
+        PgPoolOptions::new()
+            .max_connections(CONNECTIONS)
+            .acquire_timeout(PATIENCE)
+            .test_before_acquire(false)
+            .before_acquire(|connection, metadata| {
+                Box::pin(async move {
+                    // A connection that was busy just now needs no question; one that idled may have lost its server.
+                    Ok(metadata.idle_for < FRESH || connection.ping().await.is_ok())
+                })
+            })
+            .after_connect(|connection, _| {
                 Box::pin(async move {
                     connection.execute(sqlx::raw_sql(SESSION)).await?;
                     Ok(())
                 })
-            },
-        )
+            })
     }
 
     /// Brings the schema up to date. Repeatable, and safe while other processes do the same or go on working.
@@ -106,13 +117,14 @@ impl SqlStore<PgBackend> {
     }
 
     pub(crate) async fn migrate_with(&self, migrator: &Migrator) -> Result<(), Error> {
-        let mut connection = self.backend.pool.acquire().await.map_err(storage("store.migrate"))?;
+        let failed = storage("store.migrate");
+        let mut connection = self.backend.pool.acquire().await.map_err(&failed)?;
+        // It may take as long as it takes, and whoever migrates at the same time is waited for.
+        connection.execute(sqlx::raw_sql("SET statement_timeout = 0; SET lock_timeout = 0")).await.map_err(&failed)?;
         // `run` takes what can be acquired, and the compiler cannot tell that its lifetimes fit into a future that is sent elsewhere.
         let migrated = migrator.run_direct(None, &mut *connection, false).await;
-        if migrated.is_err() {
-            // The lock of the migrator belongs to the session.
-            connection.close_on_drop();
-        }
+        // The settings, and the lock of a migration that failed, end with the session.
+        connection.close().await.map_err(&failed)?;
         migrated.map_err(|error| migration(&error))
     }
 

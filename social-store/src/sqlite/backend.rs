@@ -161,7 +161,9 @@ impl Columns for SqliteRow {
 
     fn at(&self, at: usize) -> sqlx::Result<Option<Timestamp>> {
         let micros: Option<i64> = self.try_get_unchecked(at)?;
-        micros.map(|us| Timestamp::from_microsecond(us).map_err(|_| unreadable("an instant is out of range"))).transpose()
+        micros
+            .map(|us| Timestamp::from_microsecond(us).map_err(|_| unreadable("an instant is out of range")))
+            .transpose()
     }
 
     fn text(&self, at: usize) -> sqlx::Result<Option<String>> {

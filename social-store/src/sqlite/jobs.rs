@@ -40,7 +40,11 @@ pub(super) const CLAIMED: &str = concat!(
      CROSS JOIN social_accounts a ON a.id = d.account_id LEFT JOIN connections c ON c.id = a.connection_id"
 );
 
-pub(super) async fn claim(readers: &SqlitePool, writer: &Writer, request: &ClaimRequest) -> sqlx::Result<Vec<SqliteRow>> {
+pub(super) async fn claim(
+    readers: &SqlitePool,
+    writer: &Writer,
+    request: &ClaimRequest,
+) -> sqlx::Result<Vec<SqliteRow>> {
     // A look first: a worker that has nothing to do must not keep the writer from those who have.
     let mut lanes = Vec::new();
     for lane in request.lanes.iter().filter(|lane| lane.limit > 0) {
@@ -107,7 +111,7 @@ fn record_values(row: &WriteColumns<'_>) -> Vec<Value> {
         row.remote_id(),
         row.permalink(),
         row.published_at,
-        row.part.clone(),
+        row.part.map(json),
         write.attempt,
         write.crashes,
         write.wake_at,
@@ -143,7 +147,18 @@ pub(super) async fn record(writer: &Writer, writes: &[PhaseWrite]) -> sqlx::Resu
                     rested.insert(post);
                 }
                 let (log, at) = (&write.log, write.log.at);
-                logs.push(log_values(log.id.uuid(), post, id, user, platform, &log.event, log.success, write.attempt, &row.response, at));
+                logs.push(log_values(
+                    log.id.uuid(),
+                    post,
+                    id,
+                    user,
+                    platform,
+                    &log.event,
+                    log.success,
+                    write.attempt,
+                    &row.response,
+                    at,
+                ));
             }
             logs.write(tx.connection()).await?;
         }
@@ -222,7 +237,7 @@ pub(super) async fn rest(writer: &Writer, leases: &[Lease], wake_at: Timestamp) 
     let mut tx = writer.begin().await?;
     for portion in portions(leases) {
         let sql = format!(
-            "WITH w (id, epoch) AS (VALUES {}) UPDATE deliveries SET lease_until = NULL, worker = NULL, wake_at = ? \
+            "WITH w (id, epoch) AS (VALUES {}) UPDATE deliveries SET epoch = deliveries.epoch + 1, lease_until = NULL, worker = NULL, wake_at = ? \
              FROM w WHERE deliveries.id = w.id AND deliveries.epoch = w.epoch AND deliveries.lease_until IS NOT NULL",
             groups(portion.len(), 2)
         );

@@ -6,7 +6,10 @@ use social_core::store::{Insert, NewPost};
 use sqlx::{Sqlite, sqlite::SqliteConnection};
 use tokio::sync::oneshot;
 
-use super::{groups, portions, writer::{Writer, query}};
+use super::{
+    groups, portions,
+    writer::{Writer, query},
+};
 use crate::{
     backend::Transaction as _,
     posts::StoredPost,
@@ -73,15 +76,27 @@ impl Intake {
             if posts.is_empty() {
                 return;
             }
-            if let Ok(inserted) = self.store(&posts).await {
-                for (answer, inserted) in answers.into_iter().zip(inserted) {
-                    let _ = answer.send(Ok(inserted));
+            match self.store(&posts).await {
+                Ok(inserted) => {
+                    for (answer, inserted) in answers.into_iter().zip(inserted) {
+                        let _ = answer.send(Ok(inserted));
+                    }
                 }
-            } else {
-                // One of them cannot be stored, and it must not stand in the way of the others.
-                for (answer, post) in answers.into_iter().zip(posts.chunks(1)) {
-                    let alone = self.store(post).await;
-                    let _ = answer.send(alone.and_then(|inserted| inserted.into_iter().next().ok_or(sqlx::Error::RowNotFound)));
+                // One of them breaks a rule, and it must not stand in the way of the others.
+                Err(error) if posts.len() > 1 && breaks_a_rule(&error) => {
+                    for (answer, post) in answers.into_iter().zip(posts.chunks(1)) {
+                        let alone = self.store(post).await;
+                        let _ = answer.send(
+                            alone.and_then(|inserted| inserted.into_iter().next().ok_or(sqlx::Error::RowNotFound)),
+                        );
+                    }
+                }
+                Err(error) => {
+                    let said = error.to_string();
+                    let mut error = Some(error);
+                    for answer in answers {
+                        let _ = answer.send(Err(error.take().unwrap_or_else(|| sqlx::Error::Protocol(said.clone()))));
+                    }
                 }
             }
         }
@@ -96,6 +111,11 @@ impl Intake {
         tx.commit().await?;
         Ok(inserted)
     }
+}
+
+/// Whether a statement failed because of what it wanted to store, and not because of the database.
+fn breaks_a_rule(error: &sqlx::Error) -> bool {
+    error.as_database_error().is_some_and(|error| error.kind() != sqlx::error::ErrorKind::Other)
 }
 
 /// Stores a post in somebody's transaction.

@@ -1,5 +1,11 @@
 //! Databases for the tests over PostgreSQL.
 
+#![allow(
+    unreachable_pub,
+    clippy::unwrap_used,
+    reason = "shared by tests inside and outside of the crate; a test that cannot be set up has failed"
+)]
+
 use social_testkit::pg::Server;
 use sqlx::{Connection as _, PgConnection};
 

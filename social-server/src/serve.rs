@@ -1,0 +1,187 @@
+//! Running: the API, the worker, the housekeeping, and an orderly end for all of them.
+
+use std::{future::Future, time::Duration};
+
+use jiff::SignedDuration;
+use metrics_exporter_prometheus::PrometheusHandle;
+use social_core::{Error, time::later};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    accept::Acceptor,
+    app,
+    config::Config,
+    keys::Missing,
+    start,
+    state::{State, faulty},
+};
+
+/// Requests under way may take so long when the server stops.
+const GRACE: Duration = Duration::from_secs(20);
+/// How often small records are thrown away.
+const TIDY_EVERY: Duration = Duration::from_secs(3600);
+/// How long answers are kept for their Idempotency-Key.
+const ANSWERS_LIFE: SignedDuration = SignedDuration::from_hours(48);
+/// How long to wait for a store that went away.
+const STORE_PAUSE: Duration = Duration::from_secs(2);
+
+/// Which parts run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// The API and the worker.
+    Both,
+    /// The API alone.
+    Api,
+    /// The worker alone.
+    Worker,
+}
+
+/// Runs until `stop` completes, then ends everything in order within 25 seconds.
+///
+/// # Errors
+/// Why it could not start.
+pub async fn run(
+    config: Config,
+    role: Role,
+    missing: Missing,
+    stop: impl Future<Output = ()> + Send,
+) -> Result<(), Error> {
+    let recorder = start::recorder()?;
+    let acceptor = match role {
+        Role::Worker => None,
+        Role::Both | Role::Api => {
+            let bound = Acceptor::bind(config.listen).await;
+            let bound = bound.map_err(|e| faulty(format!("cannot listen on {}: {e}", config.listen)))?;
+            Some(bound.most_connections(config.max_connections))
+        }
+    };
+    let listening = acceptor.as_ref().and_then(|acceptor| acceptor.address().ok()).unwrap_or(config.listen);
+    let state = start::installation(&config, listening, missing, Some(recorder.clone())).await?;
+    start::warn_about(&config, &state);
+    let networks: Vec<_> = state.social().platforms().map(|one| one.descriptor().id.to_string()).collect();
+    let database = state.social().store().describe();
+    tracing::info!(?role, %database, networks = networks.join(","), version = env!("CARGO_PKG_VERSION"), "social-server has started");
+    if acceptor.is_some() {
+        tracing::info!(%listening, public_url = %state.public_url(), "the API is served at {}", state.public_url());
+    }
+    let running = Running::begin(state, acceptor, role != Role::Api, Some(recorder));
+    stop.await;
+    tracing::info!("social-server is stopping");
+    running.finish().await;
+    tracing::info!("social-server has stopped");
+    Ok(())
+}
+
+/// The tasks of a running server.
+#[derive(Debug)]
+pub struct Running {
+    state: State,
+    stop: CancellationToken,
+    api: Option<JoinHandle<()>>,
+    worker: Option<JoinHandle<()>>,
+    chores: JoinHandle<()>,
+}
+
+impl Running {
+    /// Begins to serve and to work.
+    #[must_use]
+    pub fn begin(state: State, acceptor: Option<Acceptor>, works: bool, recorder: Option<PrometheusHandle>) -> Self {
+        let stop = CancellationToken::new();
+        let api = acceptor.map(|acceptor| {
+            let (app, stop) = (app(state.clone()), stop.clone());
+            tokio::spawn(async move { acceptor.serve(app, stop, GRACE).await })
+        });
+        let worker = works.then(|| tokio::spawn(work(state.clone(), stop.clone())));
+        let chores = tokio::spawn(tidy(state.clone(), recorder));
+        Self { state, stop, api, worker, chores }
+    }
+
+    /// The installation that runs.
+    #[must_use]
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Stops accepting and claiming, finishes what is under way, and returns when everything has ended.
+    pub async fn finish(self) {
+        let Self { state, stop, api, worker, chores } = self;
+        state.begin_stopping();
+        stop.cancel();
+        chores.abort();
+        for task in [api, worker].into_iter().flatten() {
+            if let Err(error) = task.await {
+                tracing::error!(%error, "a part of the server broke off");
+            }
+        }
+        if tokio::time::timeout(Duration::from_secs(3), state.finish_tasks()).await.is_err() {
+            tracing::warn!("some work whose callers had gone away was cut short");
+        }
+    }
+}
+
+/// Works until it is stopped. A store that cannot be reached is waited for.
+async fn work(state: State, stop: CancellationToken) {
+    loop {
+        let worker = state.social().worker();
+        match Box::pin(worker.run_until(stop.clone().cancelled_owned())).await {
+            Ok(()) if stop.is_cancelled() => return,
+            Ok(()) => tracing::warn!("the worker ended by itself and is started again"),
+            Err(error) => tracing::warn!(%error, "the worker could not start; trying again"),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(STORE_PAUSE) => {}
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
+/// Throws away what nobody needs any more.
+async fn tidy(state: State, recorder: Option<PrometheusHandle>) {
+    state.sweep_uploads().await;
+    let mut hour = tokio::time::interval(TIDY_EVERY);
+    let mut upkeep = tokio::time::interval(Duration::from_secs(5));
+    let mut clock = tokio::time::interval(Duration::from_secs(30));
+    loop {
+        tokio::select! {
+            // The worker does the same; a process without one refreshes tokens under leases too, and has to agree about the time.
+            _ = clock.tick() => {
+                if let Err(error) = state.social().calibrate().await {
+                    tracing::warn!(%error, "the clock could not be compared with the database's");
+                }
+            }
+            _ = upkeep.tick() => {
+                if let Some(recorder) = &recorder {
+                    recorder.run_upkeep();
+                }
+            }
+            _ = hour.tick() => {
+                let (store, now) = (state.social().store(), state.social().call_context().now());
+                let purged = async {
+                    store.purge_pending(now).await?;
+                    store.purge_idempotent(later(now, -ANSWERS_LIFE)).await
+                };
+                if let Err(error) = purged.await {
+                    tracing::warn!(%error, "old records could not be thrown away; trying again later");
+                }
+            }
+        }
+    }
+}
+
+/// Completes when the process is asked to stop: SIGTERM or SIGINT.
+pub async fn asked_to_stop() {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
+            tokio::select! {
+                _ = terminate.recv() => return,
+                _ = tokio::signal::ctrl_c() => return,
+            }
+        }
+    }
+    if tokio::signal::ctrl_c().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}

@@ -1,0 +1,234 @@
+//! Files: taking them in, looking into them, giving them out.
+
+use axum::body::Body;
+use http::{Request, header};
+use serde_json::{Value, json};
+use social_core::media::sample;
+
+use crate::world::{Answer, Tenant, World, path_of};
+
+async fn upload(world: &World, tenant: &Tenant, kind: Option<&str>, bytes: Vec<u8>, once: Option<&str>) -> Answer {
+    let mut request = Request::post("/media").header(header::AUTHORIZATION, format!("Bearer {}", tenant.key));
+    if let Some(kind) = kind {
+        request = request.header(header::CONTENT_TYPE, kind);
+    }
+    if let Some(once) = once {
+        request = request.header("idempotency-key", once);
+    }
+    world.send(request.body(Body::from(bytes)).unwrap()).await
+}
+
+async fn get(world: &World, path: &str, headers: &[(&str, &str)]) -> Answer {
+    let mut request = Request::get(path);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    world.send(request.body(Body::empty()).unwrap()).await
+}
+
+fn form(name: &str, file_name: Option<&str>, kind: &str, bytes: &[u8]) -> (String, Vec<u8>) {
+    let file_name = file_name.map_or(String::new(), |file| format!("; filename=\"{file}\""));
+    let head = format!(
+        "--B\r\nContent-Disposition: form-data; name=\"note\"\r\n\r\nhello\r\n--B\r\n\
+                        Content-Disposition: form-data; name=\"{name}\"{file_name}\r\nContent-Type: {kind}\r\n\r\n"
+    );
+    ("multipart/form-data; boundary=B".into(), [head.as_bytes(), bytes, b"\r\n--B--\r\n"].concat())
+}
+
+fn left_behind(world: &World) -> Vec<String> {
+    world.media_files().into_iter().filter(|name| name.ends_with(".part")).collect()
+}
+
+#[tokio::test]
+async fn a_picture_is_taken_in_measured_and_posted() {
+    let world = World::new();
+    let (tenant, accounts) = world.connected("a@example.com").await;
+    let png = sample::png(40, 30);
+    let made = upload(&world, &tenant, Some("image/png"), png.clone(), None).await.expect(201);
+    assert_eq!((made["kind"].as_str(), made["mime"].as_str()), (Some("image"), Some("image/png")));
+    assert_eq!((made["width"].as_u64(), made["height"].as_u64()), (Some(40), Some(30)));
+    assert_eq!((made["size_bytes"].as_u64(), made["sha256"].as_str().unwrap().len()), (Some(png.len() as u64), 64));
+    let shown = world.get(&format!("/media/{}", made["id"].as_str().unwrap()), &tenant.key).await.expect(200);
+    assert_eq!(shown["sha256"], made["sha256"]);
+    let body =
+        json!({ "content": "a", "accounts": [accounts[0]], "media": [{ "id": made["id"], "alt_text": "a square" }] });
+    let post = world.post("/post/schedule", &tenant.key, body).await.expect(201);
+    assert_eq!(
+        post["media"],
+        json!([{ "id": made["id"], "kind": "image", "mime": "image/png", "alt_text": "a square", "title": null }])
+    );
+    world.work().await;
+    assert_eq!(world.network.posts().len(), 1);
+    let gif = upload(&world, &tenant, None, sample::gif(4, 4, 2), None).await.expect(201);
+    let body = json!({ "content": "a", "accounts": [accounts[0]], "media": [{ "id": gif["id"] }] });
+    let problem = world.post("/post/schedule", &tenant.key, body).await.refused(422, "invalid");
+    assert_eq!(problem["violations"][0]["field"], "media[0]");
+}
+
+#[tokio::test]
+async fn a_form_is_as_good_as_a_raw_body() {
+    let world = World::new();
+    let tenant = world.tenant("a@example.com").await;
+    let png = sample::png(8, 8);
+    for (name, file) in [("file", Some("a.png")), ("picture", Some("a.png")), ("file", None)] {
+        let (kind, body) = form(name, file, "image/png", &png);
+        let made = upload(&world, &tenant, Some(&kind), body, None).await.expect(201);
+        assert_eq!(made["size_bytes"], png.len());
+    }
+    let (kind, body) = form("other", None, "image/png", &png);
+    let problem = upload(&world, &tenant, Some(&kind), body, None).await.refused(422, "invalid");
+    assert_eq!(problem["violations"][0]["code"], "file_missing");
+    upload(&world, &tenant, Some("multipart/form-data"), png.clone(), None).await.refused(400, "form_invalid");
+    let (kind, body) = form("file", Some("a.png"), "image/png", &png);
+    upload(&world, &tenant, Some(&kind), body[..body.len() - 20].to_vec(), None).await.refused(400, "body_broken");
+    assert_eq!(left_behind(&world), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn what_is_not_what_it_is_called_or_no_media_is_refused_and_removed() {
+    let world = World::new();
+    let tenant = world.tenant("a@example.com").await;
+    let html = b"<!doctype html><script>alert(1)</script>".to_vec();
+    let svg = b"<svg xmlns='http://www.w3.org/2000/svg'/>".to_vec();
+    for (kind, bytes, code) in [
+        (Some("image/png"), html.clone(), "media_unusable"),
+        (None, html, "media_unusable"),
+        (Some("image/svg+xml"), svg, "media_unusable"),
+        (Some("image/png"), sample::jpeg(8, 8), "media_type_mismatch"),
+        (Some("video/mp4"), sample::png(8, 8), "media_type_mismatch"),
+        (Some("image/png"), sample::png(8, 8)[..20].to_vec(), "media_unusable"),
+        (Some("image/png"), Vec::new(), "media_empty"),
+    ] {
+        let problem = upload(&world, &tenant, kind, bytes, None).await.refused(422, "invalid");
+        assert_eq!(problem["violations"][0]["code"], code, "{kind:?}");
+    }
+    assert_eq!(world.media_files(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn sizes_and_quotas_hold_with_and_without_an_announced_length() {
+    let world = World::with(|config| {
+        config.media_max_bytes = 1000;
+        config.media_quota_bytes = 1500;
+    });
+    let (tenant, other) = (world.tenant("a@example.com").await, world.tenant("b@example.com").await);
+    let large = [sample::png(8, 8), vec![0; 1000]].concat();
+    upload(&world, &tenant, None, large.clone(), None).await.refused(413, "media_too_large");
+    let pieces: Vec<Result<Vec<u8>, std::io::Error>> = large.chunks(100).map(|piece| Ok(piece.to_vec())).collect();
+    let unannounced = Request::post("/media")
+        .header(header::AUTHORIZATION, format!("Bearer {}", tenant.key))
+        .body(Body::from_stream(futures_util::stream::iter(pieces)))
+        .unwrap();
+    world.send(unannounced).await.refused(413, "media_too_large");
+    let lying = Request::post("/media")
+        .header(header::AUTHORIZATION, format!("Bearer {}", tenant.key))
+        .header(header::CONTENT_LENGTH, "10")
+        .body(Body::from_stream(futures_util::stream::iter([Ok::<_, std::io::Error>(large.clone())])))
+        .unwrap();
+    world.send(lying).await.refused(413, "media_too_large");
+    let fits = [sample::png(8, 8), vec![0; 800]].concat();
+    upload(&world, &tenant, None, fits.clone(), None).await.expect(201);
+    upload(&world, &tenant, None, fits.clone(), None).await.refused(413, "media_quota");
+    upload(&world, &other, None, fits, None).await.expect(201);
+    assert_eq!(left_behind(&world), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn an_upload_that_breaks_off_leaves_nothing() {
+    let world = World::new();
+    let tenant = world.tenant("a@example.com").await;
+    let pieces = [Ok(sample::png(8, 8)), Err(std::io::Error::other("gone"))];
+    let broken = Request::post("/media")
+        .header(header::AUTHORIZATION, format!("Bearer {}", tenant.key))
+        .body(Body::from_stream(futures_util::stream::iter(pieces)))
+        .unwrap();
+    world.send(broken).await.refused(400, "body_broken");
+    assert_eq!(world.media_files(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn the_same_key_uploads_once_and_compares_content() {
+    let world = World::new();
+    let tenant = world.tenant("a@example.com").await;
+    let png = sample::png(8, 8);
+    let first = upload(&world, &tenant, None, png.clone(), Some("u1")).await.expect(201);
+    let again = upload(&world, &tenant, None, png.clone(), Some("u1")).await;
+    assert_eq!(again.header("idempotency-replayed"), Some("true"));
+    assert_eq!(again.expect(201)["id"], first["id"]);
+    let (kind, body) = form("file", Some("a.png"), "image/png", &png);
+    assert_eq!(upload(&world, &tenant, Some(&kind), body, Some("u1")).await.expect(201)["id"], first["id"]);
+    upload(&world, &tenant, None, sample::png(9, 9), Some("u1")).await.refused(422, "idempotency_mismatch");
+    assert_eq!(world.media_files().len(), 1);
+    upload(&world, &tenant, None, b"nothing".to_vec(), Some("u2")).await.refused(422, "invalid");
+    upload(&world, &tenant, None, png, Some("u2")).await.expect(201);
+}
+
+#[tokio::test]
+async fn a_signed_address_gives_the_file_and_its_ranges() {
+    let world = World::new();
+    let tenant = world.tenant("a@example.com").await;
+    let png = sample::png(64, 64);
+    let made = upload(&world, &tenant, None, png.clone(), None).await.expect(201);
+    let path = path_of(made["url"].as_str().unwrap());
+    let whole = get(&world, &path, &[]).await;
+    assert_eq!((whole.status.as_u16(), whole.bytes.as_slice()), (200, png.as_slice()));
+    assert_eq!(whole.header("content-type"), Some("image/png"));
+    assert_eq!(whole.header("content-disposition"), Some("inline; filename=\"media.png\""));
+    assert_eq!((whole.header("x-content-type-options"), whole.header("set-cookie")), (Some("nosniff"), None));
+    assert_eq!(whole.header("content-security-policy"), Some("default-src 'none'; sandbox"));
+    let length = png.len().to_string();
+    assert_eq!(whole.header("content-length"), Some(length.as_str()));
+    let part = get(&world, &path, &[("range", "bytes=1-3")]).await;
+    assert_eq!((part.status.as_u16(), part.bytes.as_slice()), (206, b"PNG".as_slice()));
+    assert_eq!(part.header("content-range"), Some(format!("bytes 1-3/{length}").as_str()));
+    let tail = get(&world, &path, &[("range", "bytes=-4")]).await;
+    assert_eq!(tail.bytes, png[png.len() - 4..]);
+    let tag = whole.header("etag").unwrap();
+    assert_eq!(get(&world, &path, &[("if-none-match", tag)]).await.status, 304);
+    assert_eq!(get(&world, &path, &[("range", "bytes=1-3"), ("if-range", tag)]).await.status, 206);
+    assert_eq!(get(&world, &path, &[("range", "bytes=1-3"), ("if-range", "\"other\"")]).await.status, 200);
+    let beyond = get(&world, &path, &[("range", "bytes=99999-")]).await;
+    assert_eq!(beyond.header("content-range"), Some(format!("bytes */{length}").as_str()));
+    beyond.refused(416, "range_not_satisfiable");
+    let head = world.call("HEAD", &path, "", None).await;
+    assert_eq!(
+        (head.status.as_u16(), head.bytes.len(), head.header("content-length")),
+        (200, 0, Some(length.as_str()))
+    );
+    let (first, last) = path.split_at(path.len() - 10);
+    let changed = format!("{first}{}{}", if last.starts_with('A') { 'B' } else { 'A' }, &last[1..]);
+    get(&world, &changed, &[]).await.refused(404, "not_found");
+    world.advance(3601);
+    get(&world, &path, &[]).await.refused(404, "not_found");
+    let pdf = upload(&world, &tenant, None, sample::pdf(), None).await.expect(201);
+    let shown = get(&world, &path_of(pdf["url"].as_str().unwrap()), &[]).await;
+    assert_eq!(shown.header("content-disposition"), Some("attachment; filename=\"media.pdf\""));
+}
+
+#[tokio::test]
+async fn an_address_is_fetched_through_the_guard_and_looked_into() {
+    let web = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = web.local_addr().unwrap();
+    let files = axum::Router::new()
+        .route("/a.png", axum::routing::get(async || sample::png(16, 16)))
+        .route("/page", axum::routing::get(async || "<html>hello</html>"));
+    let serving = tokio::spawn(async move { axum::serve(web, files).await });
+    let world = World::with(|config| {
+        config.fetch_http = social_server::config::Switch::On;
+        config.fetch_ports = vec![address.port()];
+        config.fetch_allow = vec!["127.0.0.1".parse().unwrap()];
+    });
+    let (tenant, accounts) = world.connected("a@example.com").await;
+    let to = |path: &str| json!({ "content": "a", "accounts": [accounts[0]], "media_url": format!("http://{address}{path}") });
+    let post = world.post("/post/schedule", &tenant.key, to("/a.png")).await.expect(201);
+    assert_eq!(post["media"][0]["mime"], "image/png");
+    let problem: Value = world.post("/post/schedule", &tenant.key, to("/page")).await.refused(422, "invalid");
+    assert_eq!(
+        (problem["violations"][0]["field"].as_str(), problem["violations"][0]["code"].as_str()),
+        (Some("media[0].url"), Some("media_unusable"))
+    );
+    let problem: Value = world.post("/post/schedule", &tenant.key, to("/gone")).await.refused(422, "invalid");
+    assert!(problem["detail"].as_str().unwrap().contains("status 404"), "{problem}");
+    assert_eq!(world.media_files().len(), 1);
+    serving.abort();
+}
