@@ -35,6 +35,7 @@ fn events() -> Vec<Event> {
         Event::CanceledByUser,
         Event::Reconnected,
         Event::RetryRequested,
+        Event::PartResolved,
         Event::ResolvedResend,
         Event::ResolvedFailed,
     ]
@@ -63,6 +64,7 @@ fn meaning(event: &Event) -> &'static str {
         Event::CanceledByUser => "the user calls it off",
         Event::Reconnected => "the account was connected again",
         Event::RetryRequested => "the user asks for another try",
+        Event::PartResolved => "a person looked: this part is out, and others follow",
         Event::ResolvedResend => "a person looked: it is not out, send it again",
         Event::ResolvedFailed => "a person looked: it is not out, leave it",
     }
