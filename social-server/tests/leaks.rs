@@ -56,10 +56,15 @@ async fn no_token_of_a_network_is_left_anywhere() {
 
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
     let mut places = Vec::new();
-    for path in ["/accounts", "/connections", "/posts", "/logs?limit=200", "/platforms", "/metrics", "/openapi.json", "/readyz"] {
+    for path in
+        ["/accounts", "/connections", "/posts", "/logs?limit=200", "/platforms", "/metrics", "/openapi.json", "/readyz"]
+    {
         let answer = client.get(format!("{}{path}", stage.url())).bearer_auth(&key).send().await.unwrap();
         let headers = format!("{:?}", answer.headers());
-        places.push((format!("answer of {path}"), [headers.into_bytes(), answer.bytes().await.unwrap().to_vec()].concat()));
+        places.push((
+            format!("answer of {path}"),
+            [headers.into_bytes(), answer.bytes().await.unwrap().to_vec()].concat(),
+        ));
     }
     files(stage.folder(), &mut places);
     places.push(("log".to_owned(), log.0.lock().unwrap().clone()));
@@ -73,7 +78,12 @@ async fn no_token_of_a_network_is_left_anywhere() {
     }
     for (name, bytes) in &places {
         for secret in &issued {
-            assert!(!secrets::holds(bytes, secret.value.as_bytes()), "a {} of {} stands in {name}", secret.kind, secret.platform);
+            assert!(
+                !secrets::holds(bytes, secret.value.as_bytes()),
+                "a {} of {} stands in {name}",
+                secret.kind,
+                secret.platform
+            );
         }
     }
 }
