@@ -1,5 +1,7 @@
 //! After a whole run of the demo, no token that a network issued stands in the database, its files, the log or any answer.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests end the test when something cannot be made")]
+
 use std::{
     io::Write,
     path::Path,
