@@ -1,5 +1,7 @@
 //! What the documents say of the code is there.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
 use std::{
     collections::BTreeSet,
     path::{Path, PathBuf},

@@ -1,5 +1,7 @@
 //! Rules about the source that no type can hold: who may import what, and what may stand nowhere.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
 use std::path::{Path, PathBuf};
 
 fn root() -> &'static Path {
@@ -214,7 +216,9 @@ fn a_network_costs_few_lines_elsewhere() {
     let manifests = ["Cargo.toml", "social-platforms/Cargo.toml", "social-server/Cargo.toml", "social-core/Cargo.toml"];
     let mut lines: Vec<(String, String)> = Vec::new();
     for source in sources() {
-        if ours.iter().any(|folder| source.path.starts_with(folder)) && !source.path.contains("test") {
+        // The demo shows chosen networks; a new one works without being in it.
+        let shown = source.path.starts_with("social-server/src/demo") || source.path.contains("test");
+        if ours.iter().any(|folder| source.path.starts_with(folder)) && !shown {
             let before_tests = source.code.iter().take_while(|(_, line)| !line.contains("#[cfg(test)]"));
             lines.extend(before_tests.map(|(_, line)| (source.path.clone(), line.clone())));
         }

@@ -1,5 +1,7 @@
 //! The suite that every adapter passes, and the rows of the error table.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
 mod fake;
 
 use std::{sync::Arc, time::Duration};

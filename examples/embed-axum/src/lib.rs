@@ -3,8 +3,8 @@
 //!
 //! What to look at:
 //!
-//! * [`connect`] and [`callback`]: the two routes of connecting, with the cookie that binds the answer to the browser that asked.
-//! * [`announce`]: a product and its post are stored in one transaction of the shop. Neither is there without the other.
+//! * `connect` and `callback`: the two routes of connecting, with the cookie that binds the answer to the browser that asked.
+//! * `announce`: a product and its post are stored in one transaction of the shop. Neither is there without the other.
 //! * `main.rs`: the worker runs beside the web server, in the same process.
 
 use std::sync::Arc;

@@ -1,5 +1,7 @@
 //! A browser's way through the shop.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
 use std::future::IntoFuture as _;
 
 use example_embed_axum::{Shop, app, migrate};

@@ -73,48 +73,57 @@ impl Journal {
 }
 
 async fn work(store: Arc<dyn Store>, clock: Arc<dyn Clock>, wake: Arc<Notify>, mut queue: mpsc::Receiver<Entry>) {
-    let mut entries: Vec<Entry> = Vec::with_capacity(BATCH);
+    let mut arrived: Vec<Entry> = Vec::with_capacity(BATCH);
+    // The batch, and in the same order who waits for it and whether it must be written.
     let mut writes: Vec<PhaseWrite> = Vec::with_capacity(BATCH);
+    let mut waiting: Vec<(bool, oneshot::Sender<Result<Held, Error>>)> = Vec::with_capacity(BATCH);
     loop {
-        let room = BATCH - entries.len();
-        if entries.is_empty() {
-            if queue.recv_many(&mut entries, room).await == 0 {
+        let room = BATCH - writes.len();
+        if writes.is_empty() {
+            if queue.recv_many(&mut arrived, room).await == 0 {
                 return;
             }
         } else {
             // Left from a failed batch: whatever is there already goes along.
-            while entries.len() < BATCH
+            while arrived.len() < room
                 && let Ok(entry) = queue.try_recv()
             {
-                entries.push(entry);
+                arrived.push(entry);
             }
         }
-        writes.clear();
-        writes.extend(entries.iter().map(|entry| entry.write.clone()));
+        for Entry { write, must, answer } in arrived.drain(..) {
+            writes.push(write);
+            waiting.push((must, answer));
+        }
         match in_time("journal", store.record(&writes)).await {
-            Ok(answers) if answers.len() == entries.len() => {
+            Ok(answers) if answers.len() == writes.len() => {
                 if writes.iter().any(|write| write.wake_at.is_some()) {
                     wake.notify_one();
                 }
-                for (entry, held) in entries.drain(..).zip(answers) {
+                writes.clear();
+                for ((_, answer), held) in waiting.drain(..).zip(answers) {
                     // A driver that is gone lost its lease, or the worker is being dropped; the write counts all the same.
-                    let _ = entry.answer.send(Ok(held));
+                    let _ = answer.send(Ok(held));
                 }
             }
             outcome => {
                 let error = outcome.err().unwrap_or_else(|| {
                     Error::new(ErrorKind::Storage, "journal").message("the store gave no answer for a write")
                 });
-                tracing::warn!(%error, entries = entries.len(), "the store did not take a batch of changes");
-                let (must, may): (Vec<_>, Vec<_>) = entries.drain(..).partition(|entry| entry.must);
-                for entry in may {
-                    let refused = Error::new(ErrorKind::Storage, "journal")
-                        .message("the store did not take the change")
-                        .effect_none();
-                    let _ = entry.answer.send(Err(refused));
+                tracing::warn!(%error, entries = writes.len(), "the store did not take a batch of changes");
+                let failed = std::mem::take(&mut writes).into_iter().zip(std::mem::take(&mut waiting));
+                for (write, (must, answer)) in failed {
+                    if must {
+                        writes.push(write);
+                        waiting.push((must, answer));
+                    } else {
+                        let refused = Error::new(ErrorKind::Storage, "journal")
+                            .message("the store did not take the change")
+                            .effect_none();
+                        let _ = answer.send(Err(refused));
+                    }
                 }
-                entries = must;
-                if !entries.is_empty() {
+                if !writes.is_empty() {
                     clock.sleep_until(later(clock.now(), signed(AGAIN))).await;
                 }
             }

@@ -163,10 +163,8 @@ impl LinkedInBuilder {
         if descriptor::version_month(&descriptor.api_version).is_none() {
             return Err(config("a LinkedIn version is written as year and month, such as 202609"));
         }
-        if let Some(name) = preset {
-            if !descriptor.oauth.make_default(&name) {
-                return Err(config(format!("LinkedIn has no scope preset {name:?}")));
-            }
+        if let Some(name) = preset.filter(|name| !descriptor.oauth.make_default(name)) {
+            return Err(config(format!("LinkedIn has no scope preset {name:?}")));
         }
         let api = Api::new(www, api, descriptor.api_version.clone(), folded);
         let oauth = OAuthClient::new(client_id, Some(secret), descriptor.oauth.clone());

@@ -9,7 +9,7 @@ mod report;
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
     time::{Duration, Instant},
 };
@@ -112,7 +112,7 @@ pub struct Stage {
     url: String,
     admin_key: String,
     database: String,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Stage {
@@ -148,7 +148,7 @@ impl Stage {
         let state = state.map_err(|error| error.to_string())?;
         let url = state.public_url().as_str().trim_end_matches('/').to_owned();
         let running = Running::begin(state, Some(acceptor), true, recorder);
-        Ok(Self { sandbox, running, url, admin_key, database, _folder: folder })
+        Ok(Self { sandbox, running, url, admin_key, database, folder })
     }
 
     /// Plays the whole demo as a client; answers with what became of it and a key to try things by hand.
@@ -222,6 +222,24 @@ impl Stage {
         say(&format!("  the admin key, which makes users and keys: {admin_key}"));
         say("");
         say("Ctrl-C ends it.");
+    }
+
+    /// The simulated networks.
+    #[must_use]
+    pub fn sandbox(&self) -> &RunningSandbox {
+        &self.sandbox
+    }
+
+    /// Where the API is.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Where the database and the files are, unless a database was given.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     /// Stops everything.

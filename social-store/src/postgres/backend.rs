@@ -198,16 +198,13 @@ impl Backend for PgBackend {
     }
 
     async fn clock_offset(&self, now: Timestamp) -> sqlx::Result<SignedDuration> {
-        let signed = |time: Duration| SignedDuration::try_from(time).unwrap_or(SignedDuration::ZERO);
         let asked = Instant::now();
         // Waiting for a connection is no travel.
         let mut connection = self.pool.acquire().await?;
-        let (waited, sent) = (asked.elapsed(), Instant::now());
+        let sent = asked.elapsed();
         let row = sqlx::query("SELECT clock_timestamp()").fetch_one(&mut *connection).await?;
-        let travel = sent.elapsed() / 2;
-        let theirs = Reader::of(&row).at()?;
-        // The answer was written about half a round trip after it was asked for.
-        Ok(theirs.duration_since(now) - signed(waited) - signed(travel))
+        let answered = asked.elapsed();
+        Ok(certainly_ahead(Reader::of(&row).at()?.duration_since(now), sent, answered))
     }
 
     async fn check(&self) -> sqlx::Result<()> {
@@ -294,9 +291,18 @@ impl Columns for PgRow {
     }
 }
 
+/// How far another clock is ahead, as far as that is certain. It showed `apart` more than ours did when we asked, and was read at some time
+/// between `sent` and `answered` after that. A difference that the journey explains is none, and of a true one the lower end counts: a clock
+/// that is corrected by it is never ahead of the other, so that nothing goes out early, and does not wander from one reading to the next.
+fn certainly_ahead(apart: SignedDuration, sent: Duration, answered: Duration) -> SignedDuration {
+    let signed = |time: Duration| SignedDuration::try_from(time).unwrap_or(SignedDuration::ZERO);
+    let (least, most) = (apart - signed(answered), apart - signed(sent));
+    if least <= SignedDuration::ZERO && most >= SignedDuration::ZERO { SignedDuration::ZERO } else { least }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::Horizon;
+    use super::*;
 
     #[test]
     fn the_history_is_complete_where_no_older_writer_is_left() {
@@ -311,5 +317,16 @@ mod tests {
         assert_eq!(see(25, &["c", "d"]), 12, "whoever wrote at the time of 12 has ended");
         assert_eq!(see(30, &["e"]), 25);
         assert_eq!(see(31, &[]), 31);
+    }
+
+    #[test]
+    fn only_what_the_journey_does_not_explain_is_a_difference_of_clocks() {
+        let ms = SignedDuration::from_millis;
+        let ahead = |apart| certainly_ahead(ms(apart), Duration::from_millis(10), Duration::from_millis(50));
+        // The same clock, read at any time of the journey.
+        assert_eq!([10, 30, 50].map(ahead), [ms(0); 3]);
+        assert_eq!(ahead(51), ms(1));
+        assert_eq!(ahead(1_000), ms(950), "at least so much");
+        assert_eq!(ahead(9), ms(-41), "late rather than early");
     }
 }

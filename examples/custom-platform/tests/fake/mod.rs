@@ -1,6 +1,8 @@
 //! A pretended Chirp on this machine, for the suite and for the example program. It shares no code with the adapter: what both get wrong in
 //! the same way would not be seen.
 
+#![allow(clippy::unwrap_used, reason = "a pretended network is test code")]
+
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
