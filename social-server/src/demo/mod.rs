@@ -126,7 +126,9 @@ impl Stage {
         let folder = tempfile::tempdir()?;
         let database =
             options.database.clone().unwrap_or_else(|| format!("sqlite://{}", folder.path().join("demo.db").display()));
-        let (_, keys) = KeyRing::generate("demo").map_err(|error| error.to_string())?;
+        // An id of its own for each run: a database that is kept remembers earlier ones.
+        let (_, keys) =
+            KeyRing::generate(&format!("demo-{}", crypto::random_token(6))).map_err(|error| error.to_string())?;
         let admin_key = crypto::random_token(24);
         let acceptor = bind(options.port).await?;
         let listening = acceptor.address()?;
