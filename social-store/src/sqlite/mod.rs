@@ -104,8 +104,9 @@ impl SqlStore<SqliteBackend> {
     }
 
     pub(crate) async fn migrate_with(&self, migrator: &Migrator) -> Result<(), Error> {
-        // Two processes that start at once want to make the same tables: one of them fails, and finds them there the next time.
-        let mut patience = 3;
+        // Processes that start at once want to make the same tables: all but one fail, and find them there the next time. Each failure
+        // means that another one got further, but for locks that SQLite does not wait for.
+        let mut patience = 50;
         loop {
             let mut writer = self.backend.writer.lock().await.map_err(storage("store.migrate"))?;
             // `run` takes what can be acquired, and the compiler cannot tell that its lifetimes fit into a future that is sent elsewhere.
@@ -114,7 +115,11 @@ impl SqlStore<SqliteBackend> {
                     writer.done();
                     return Ok(());
                 }
-                Err(MigrateError::Execute(_) | MigrateError::ExecuteMigration(..)) if patience > 0 => patience -= 1,
+                Err(MigrateError::Execute(_) | MigrateError::ExecuteMigration(..)) if patience > 0 => {
+                    drop(writer);
+                    patience -= 1;
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
                 Err(error) => return Err(migration(&error)),
             }
         }
