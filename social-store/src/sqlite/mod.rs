@@ -45,6 +45,8 @@ pub type SqliteStore = SqlStore<SqliteBackend>;
 
 /// How long a statement waits for another process that writes.
 const BUSY: Duration = Duration::from_secs(5);
+/// Between two tries where SQLite does not wait by itself.
+const PAUSE: Duration = Duration::from_millis(20);
 const READERS: u32 = 4;
 
 pub(crate) fn migrator() -> Migrator {
@@ -118,7 +120,7 @@ impl SqlStore<SqliteBackend> {
                 Err(MigrateError::Execute(_) | MigrateError::ExecuteMigration(..)) if patience > 0 => {
                     drop(writer);
                     patience -= 1;
-                    tokio::time::sleep(Duration::from_millis(20)).await;
+                    tokio::time::sleep(PAUSE).await;
                 }
                 Err(error) => return Err(migration(&error)),
             }
@@ -180,8 +182,18 @@ impl SqlStore<SqliteBackend> {
         let failed = storage("store.open");
         create_private(options.get_filename()).map_err(|error| failed(error.into()))?;
         let writer = Writer::new(options.clone());
-        // The first connection makes the file a WAL, before readers come that may not.
-        let mut first = writer.lock().await.map_err(&failed)?;
+        // The first connection makes the file a WAL, before readers come that may not. SQLite does not wait for others there.
+        let mut patience = BUSY.as_millis() / PAUSE.as_millis();
+        let mut first = loop {
+            match writer.lock().await {
+                Ok(first) => break first,
+                Err(error) if patience > 0 && is_locked(&error) => {
+                    patience -= 1;
+                    tokio::time::sleep(PAUSE).await;
+                }
+                Err(error) => return Err(failed(error)),
+            }
+        };
         let version: String =
             sqlx::query_scalar("SELECT sqlite_version()").fetch_one(first.connection()).await.map_err(&failed)?;
         first.done();
@@ -191,6 +203,13 @@ impl SqlStore<SqliteBackend> {
             .connect_lazy_with(options.clone().pragma("query_only", "ON"));
         Ok(Self::over(SqliteBackend::new(options, writer, readers, version, scratch)))
     }
+}
+
+/// Another connection is at the file; SQLite's code for it, without what extends it.
+fn is_locked(error: &sqlx::Error) -> bool {
+    const BUSY_CODE: i32 = 5;
+    let code = error.as_database_error().and_then(|error| error.code()?.parse::<i32>().ok());
+    code.is_some_and(|code| code & 0xFF == BUSY_CODE)
 }
 
 /// Makes an empty file that only its owner can read. `false` if it is there already.
