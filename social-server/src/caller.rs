@@ -178,6 +178,14 @@ pub(crate) fn is_secret(token: &str, hash: Option<&[u8; 32]>) -> bool {
     crypto::same_bytes(&shown, hash.unwrap_or(&[0; 32])) && hash.is_some()
 }
 
+/// A key that is none: refused, and after some of them not even that.
+fn guessed(client: Client, state: &State) -> Problem {
+    match state.limiter.fail(client.ip, state.monotonic()) {
+        Spent::Over { wait } => crate::limiter::too_many(wait),
+        Spent::Fits { .. } | Spent::Uncounted => refused("the key is not valid"),
+    }
+}
+
 async fn authenticate(headers: &HeaderMap, client: Client, state: &State) -> Result<Authenticated, Problem> {
     if headers.get_all(header::AUTHORIZATION).iter().count() > 1 {
         return Err(refused("there is more than one Authorization header"));
@@ -187,8 +195,7 @@ async fn authenticate(headers: &HeaderMap, client: Client, state: &State) -> Res
         if is_secret(token, state.settings.admin_key.as_ref()) {
             return Ok(Authenticated::Admin(Admin(())));
         }
-        state.limiter.fail(client.ip, state.monotonic());
-        return Err(refused("the key is not valid"));
+        return Err(guessed(client, state));
     };
     let now = state.now();
     let key = match state.keys.get(shown.id, state.monotonic()) {
@@ -205,8 +212,7 @@ async fn authenticate(headers: &HeaderMap, client: Client, state: &State) -> Res
     let hash = key.as_ref().map_or(&nothing, |key| &key.hash);
     let same = crypto::same_bytes(hash, &shown.hash);
     let Some(key) = key.filter(|_| same) else {
-        state.limiter.fail(client.ip, state.monotonic());
-        return Err(refused("the key is not valid"));
+        return Err(guessed(client, state));
     };
     if key.expires_at.is_some_and(|end| end <= now) {
         return Err(refused("the key has ended").advice("This key has ended. Please make a new one."));

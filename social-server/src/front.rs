@@ -98,19 +98,42 @@ fn settle(response: &mut Response, id: &str) -> Option<String> {
     cause
 }
 
+/// A method's name, if it is one that anything here answers to: whatever else a stranger sends is not repeated.
+fn known(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        Method::OPTIONS => "OPTIONS",
+        _ => "OTHER",
+    }
+}
+
 fn note(id: &str, method: &Method, route: &str, status: u16, elapsed: Duration, cause: Option<&str>) {
     let ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
+    let method = known(method);
     match status {
         500.. => {
             let cause = cause.unwrap_or("no cause was given");
-            tracing::error!(request.id = id, %method, route, status, ms, cause, "{method} {route} failed with {status}: {cause}");
+            tracing::error!(
+                request.id = id,
+                method,
+                route,
+                status,
+                ms,
+                cause,
+                "{method} {route} failed with {status}: {cause}"
+            );
         }
         _ if matches!(route, "/healthz" | "/readyz" | "/metrics") => {
-            tracing::debug!(request.id = id, %method, route, status, ms, "{method} {route} was answered with {status}");
+            tracing::debug!(request.id = id, method, route, status, ms, "{method} {route} was answered with {status}");
         }
-        _ => tracing::info!(request.id = id, %method, route, status, ms, "{method} {route} was answered with {status}"),
+        _ => tracing::info!(request.id = id, method, route, status, ms, "{method} {route} was answered with {status}"),
     }
-    let labels = [("method", method.to_string()), ("route", route.to_owned()), ("status", status.to_string())];
+    let labels = [("method", method.to_owned()), ("route", route.to_owned()), ("status", status.to_string())];
     metrics::counter!("social_http_requests_total", &labels).increment(1);
     metrics::histogram!("social_http_request_seconds", "route" => route.to_owned()).record(elapsed.as_secs_f64());
 }

@@ -24,8 +24,8 @@ use crate::{
 
 /// So many seconds' worth may come at once.
 const BURST_S: u32 = 10;
-/// What a failed authentication costs, in requests.
-const FAILURE_COST: f64 = 20.0;
+/// So many times fewer failed authentications than requests are allowed.
+const FAILURE_COST: u32 = 20;
 /// Buckets that are kept; full ones are forgotten first, since a new one would be full too.
 const MOST_BUCKETS: usize = 50_000;
 
@@ -33,6 +33,7 @@ const MOST_BUCKETS: usize = 50_000;
 #[derive(Debug)]
 pub(crate) struct Limiter {
     by_ip: Option<Buckets<IpAddr>>,
+    failures: Option<Buckets<IpAddr>>,
     by_key: Option<Buckets<Uuid>>,
 }
 
@@ -70,7 +71,7 @@ impl<K: std::hash::Hash + Eq> Buckets<K> {
         }
     }
 
-    fn spend(&self, who: K, cost: f64, force: bool, now: Duration) -> Spent {
+    fn spend(&self, who: K, cost: f64, now: Duration) -> Spent {
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
         if buckets.len() >= MOST_BUCKETS && !buckets.contains_key(&who) {
             let refill = Duration::from_secs_f64(self.capacity / self.per_second);
@@ -84,8 +85,8 @@ impl<K: std::hash::Hash + Eq> Buckets<K> {
         let gained = now.saturating_sub(bucket.at).as_secs_f64() * self.per_second;
         bucket.level = (bucket.level + gained).min(self.capacity);
         bucket.at = now;
-        if bucket.level >= cost || force {
-            bucket.level = (bucket.level - cost).max(0.0);
+        if bucket.level >= cost {
+            bucket.level -= cost;
             Spent::Fits { left: bucket.level as u32, limit: self.capacity as u32 }
         } else {
             Spent::Over { wait: Duration::from_secs_f64((cost - bucket.level) / self.per_second) }
@@ -98,23 +99,23 @@ impl Limiter {
         let on = config.request_limits == Switch::On;
         Self {
             by_ip: on.then(|| Buckets::new(config.requests_per_second_ip)),
+            failures: on.then(|| Buckets::new((config.requests_per_second_ip / FAILURE_COST).max(1))),
             by_key: on.then(|| Buckets::new(config.requests_per_second_key)),
         }
     }
 
     fn spend_ip(&self, ip: IpAddr, now: Duration) -> Spent {
-        self.by_ip.as_ref().map_or(Spent::Uncounted, |buckets| buckets.spend(group(ip), 1.0, false, now))
+        self.by_ip.as_ref().map_or(Spent::Uncounted, |buckets| buckets.spend(group(ip), 1.0, now))
     }
 
     pub(crate) fn spend_key(&self, key: Uuid, now: Duration) -> Spent {
-        self.by_key.as_ref().map_or(Spent::Uncounted, |buckets| buckets.spend(key, 1.0, false, now))
+        self.by_key.as_ref().map_or(Spent::Uncounted, |buckets| buckets.spend(key, 1.0, now))
     }
 
-    /// Counts a failed authentication many times over: guessing is slow.
-    pub(crate) fn fail(&self, ip: IpAddr, now: Duration) {
-        if let Some(buckets) = &self.by_ip {
-            buckets.spend(group(ip), FAILURE_COST, true, now);
-        }
+    /// Counts a failed authentication, of which few are allowed: guessing is slow. They have a bucket of their own, since many callers may
+    /// share an address, and a good key is never turned away for the guesses of others.
+    pub(crate) fn fail(&self, ip: IpAddr, now: Duration) -> Spent {
+        self.failures.as_ref().map_or(Spent::Uncounted, |buckets| buckets.spend(group(ip), 1.0, now))
     }
 }
 
@@ -168,24 +169,22 @@ mod tests {
         let buckets = Buckets::new(2);
         let now = Duration::from_secs(100);
         for left in (0..20).rev() {
-            assert_eq!(buckets.spend("a", 1.0, false, now), Spent::Fits { left, limit: 20 });
+            assert_eq!(buckets.spend("a", 1.0, now), Spent::Fits { left, limit: 20 });
         }
-        assert_eq!(buckets.spend("a", 1.0, false, now), Spent::Over { wait: Duration::from_millis(500) });
-        assert!(matches!(buckets.spend("b", 1.0, false, now), Spent::Fits { .. }), "others have their own");
+        assert_eq!(buckets.spend("a", 1.0, now), Spent::Over { wait: Duration::from_millis(500) });
+        assert!(matches!(buckets.spend("b", 1.0, now), Spent::Fits { .. }), "others have their own");
         let later = now + Duration::from_millis(500);
-        assert!(matches!(buckets.spend("a", 1.0, false, later), Spent::Fits { .. }));
-        assert!(matches!(buckets.spend("a", 1.0, false, later), Spent::Over { .. }));
+        assert!(matches!(buckets.spend("a", 1.0, later), Spent::Fits { .. }));
+        assert!(matches!(buckets.spend("a", 1.0, later), Spent::Over { .. }));
     }
 
     #[test]
-    fn failed_authentications_use_a_bucket_up_quickly() {
-        let limiter = Limiter::new(&Config { requests_per_second_ip: 10, ..Config::default() });
+    fn failed_authentications_are_slow_and_turn_away_nobody_else() {
+        let limiter = Limiter::new(&Config { requests_per_second_ip: 20, ..Config::default() });
         let ip = IpAddr::from([192, 0, 2, 1]);
-        for _ in 0..5 {
-            assert!(matches!(limiter.spend_ip(ip, Duration::ZERO), Spent::Fits { .. }));
-            limiter.fail(ip, Duration::ZERO);
-        }
-        assert!(matches!(limiter.spend_ip(ip, Duration::ZERO), Spent::Over { .. }));
+        let failures = (0..100).filter(|_| matches!(limiter.fail(ip, Duration::ZERO), Spent::Fits { .. })).count();
+        assert!((1..=20).contains(&failures), "{failures}");
+        assert!(matches!(limiter.spend_ip(ip, Duration::ZERO), Spent::Fits { .. }), "a good key from the same address");
     }
 
     #[test]

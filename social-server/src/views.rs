@@ -447,6 +447,15 @@ impl PostView {
     pub(crate) fn new(post: Post, deliveries: &[Delivery], abilities: impl Fn(&PlatformId) -> Abilities) -> Self {
         let (local_time, time_zone) = post.wall.map(|wall| (wall.local_time, wall.time_zone)).unzip();
         let draft = post.draft;
+        let mut views: Vec<_> = deliveries.iter().map(|one| DeliveryView::new(one, abilities(&one.platform))).collect();
+        // An edit changes all deliveries or none.
+        if !deliveries.iter().all(|one| one.phase.name().can_cancel() && one.parts.is_empty()) {
+            let edits = views.iter_mut().flat_map(|view| &mut view.actions).filter(|action| action.name == "edit");
+            for edit in edits {
+                edit.allowed = false;
+                edit.reason.get_or_insert("another delivery of the post has begun or ended");
+            }
+        }
         Self {
             id: post.id.uuid(),
             status: PostStatus::of(deliveries.iter().map(|delivery| delivery.phase.name())).as_str(),
@@ -460,7 +469,7 @@ impl PostView {
             first_comment: draft.first_comment,
             options: draft.options.into_iter().map(|(platform, value)| (platform.to_string(), value)).collect(),
             overrides: draft.overrides.iter().map(|(id, own)| (id.uuid(), OverrideView::from(own))).collect(),
-            deliveries: deliveries.iter().map(|one| DeliveryView::new(one, abilities(&one.platform))).collect(),
+            deliveries: views,
             created_at: post.created_at,
             updated_at: post.updated_at,
         }

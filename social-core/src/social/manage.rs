@@ -337,11 +337,12 @@ impl Social {
         let store = &self.inner.store;
         let gone = || Error::not_found("disconnect", "there is no such connection");
         let found = store.get(connection).await?.filter(|stored| stored.connection.user == user).ok_or_else(gone)?;
-        let platform = self.platform(&found.connection.platform)?.clone();
-        let revoked = match self.inner.keeper.tokens(connection, None).await {
-            Ok(tokens) => platform.connect().revoke(&self.inner.cx, &tokens).await,
-            Err(error) => Err(error),
-        };
+        // A network that this installation does not know any more is no reason to keep its tokens.
+        let revoked =
+            match (self.platform(&found.connection.platform), self.inner.keeper.tokens(connection, None).await) {
+                (Ok(platform), Ok(tokens)) => platform.connect().revoke(&self.inner.cx, &tokens).await,
+                (Err(error), _) | (_, Err(error)) => Err(error),
+            };
         if let Err(error) = &revoked {
             tracing::warn!(connection.id = %connection, platform.id = %found.connection.platform, %error, "the grant was erased here, but the network did not confirm that it forgot it");
         }
@@ -371,6 +372,11 @@ impl Social {
             return Ok(());
         }
         let current = self.inner.keeper.tokens(connection, None).await?;
+        let now_stored = self.inner.store.get(connection).await?;
+        if now_stored.is_some_and(|stored| stored.connection.version != found.connection.version) {
+            // They were due anyway and were refreshed just now.
+            return Ok(());
+        }
         self.inner.keeper.refused(connection, &current).await?;
         Ok(())
     }

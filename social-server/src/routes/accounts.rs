@@ -59,7 +59,7 @@ pub(crate) async fn disconnect(
     Ok(Json(DisconnectedView { disconnected: true, erased: gone.erased, revoked: gone.revoked }))
 }
 
-/// Renews the tokens behind an account now, whatever their age.
+/// Renews the tokens behind an account now, unless they are less than a minute old.
 #[utoipa::path(post, path = "/accounts/{id}/refresh", tag = "accounts", params(("id" = Uuid, Path, description = "Which account")),
     responses((status = 200, body = AccountView), (status = 409, description = "The person has to connect again.")), security(("key" = [])))]
 pub(crate) async fn refresh(

@@ -83,7 +83,7 @@ fn phase_after(event: &str) -> Option<&'static str> {
         "committing" | "reply_lost" | "still_unknown" => "committing",
         "accepted" => "settling",
         "published" => "published",
-        "retrying" | "reconnected" | "retry_requested" | "resolved_resend" => "retrying",
+        "retrying" | "reconnected" | "retry_requested" | "part_resolved" | "resolved_resend" => "retrying",
         "awaiting_limit" => "awaiting_limit",
         "awaiting_reconnect" => "awaiting_reconnect",
         "failed" | "resolved_failed" => "failed",

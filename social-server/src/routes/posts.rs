@@ -248,9 +248,20 @@ pub(crate) async fn validate(
     Json(body): Json<ScheduleBody>,
 ) -> Result<axum::Json<PreviewView>, Problem> {
     let user = caller.may(Scope::PostsRead)?;
-    let asked = body.read(&state, user).await?;
+    match look_at(&state, user, body).await {
+        // What a request to schedule would be refused for is what is asked here.
+        Err(problem) if !problem.body().violations.is_empty() => {
+            let violations = problem.body().violations.clone();
+            Ok(axum::Json(PreviewView { ok: false, violations, accounts: Vec::new() }))
+        }
+        looked => looked.map(axum::Json),
+    }
+}
+
+async fn look_at(state: &State, user: UserId, body: ScheduleBody) -> Result<PreviewView, Problem> {
+    let asked = body.read(state, user).await?;
     let unseen = asked.parts.names_addresses();
-    let draft = asked.parts.apply(&state, user, Draft::default(), &asked.accounts, Fetching::Never).await?;
+    let draft = asked.parts.apply(state, user, Draft::default(), &asked.accounts, Fetching::Never).await?;
     let at = asked.when.map(|when| when.at);
     let mut preview = state.social.preview(user, &draft, &asked.accounts, at).await?;
     if unseen {
@@ -277,7 +288,7 @@ pub(crate) async fn validate(
                 .unwrap_or_default(),
         },
     });
-    Ok(axum::Json(PreviewView { ok: preview.ok, violations, accounts: accounts.collect() }))
+    Ok(PreviewView { ok: preview.ok, violations, accounts: accounts.collect() })
 }
 
 /// Which posts.
