@@ -33,7 +33,15 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
         let (parts, body) = request.into_parts();
         require_json(&parts)?;
-        parse(&collect(body).await?).map(Self)
+        let body = collect(body).await?;
+        let read = parse(&body)?;
+        // A list was read as the fields of an object by their order.
+        if body.trim_ascii_start().starts_with(b"[") {
+            let (message, advice) =
+                ("a list stands where an object is wanted", "Please compare the request with /docs.");
+            return Err(Problem::field("wrong_type", "body", message, advice));
+        }
+        Ok(Self(read))
     }
 }
 

@@ -190,7 +190,12 @@ async fn serve_as(settings: &Settings, role: Role, allow_missing_keys: bool) -> 
 async fn keys_command(command: KeysCommand) -> Result<ExitCode, ExitCode> {
     match command {
         KeysCommand::Generate { id } => {
-            let id = id.unwrap_or_else(|| format!("k{}", jiff::Timestamp::now().strftime("%Y%m%d")));
+            let id = id.unwrap_or_else(|| {
+                // Two keys of one day stand side by side during a rotation.
+                let random: String =
+                    social_core::crypto::random_bytes::<2>().iter().map(|byte| format!("{byte:02x}")).collect();
+                format!("k{}-{random}", jiff::Timestamp::now().strftime("%Y%m%d"))
+            });
             let (_, line) = KeyRing::generate(&id).map_err(|error| failed(error.into()))?;
             say(&line);
             Ok(ExitCode::SUCCESS)

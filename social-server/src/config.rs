@@ -137,7 +137,18 @@ impl Config {
     /// # Errors
     /// [`ConfigError`] that names the key.
     pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
-        Self::load_from(file, std::env::vars())
+        // A variable that is no text is none of ours; one with our prefix is a mistake.
+        let mut variables = Vec::new();
+        for (name, value) in std::env::vars_os() {
+            match (name.into_string(), value.into_string()) {
+                (Ok(name), Ok(value)) => variables.push((name, value)),
+                (Ok(name), Err(_)) if name.starts_with("SOCIAL_") => {
+                    return Err(ConfigError(format!("{name} is not text")));
+                }
+                _ => {}
+            }
+        }
+        Self::load_from(file, variables)
     }
 
     /// The same with variables that are handed in.

@@ -2,8 +2,11 @@
 
 use std::{
     collections::HashMap,
+    io,
     path::PathBuf,
+    pin::Pin,
     sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll, ready},
     time::{Duration, Instant, SystemTime},
 };
 
@@ -17,7 +20,7 @@ use social_core::{
     media::{self, FileSource, Hasher, MeasureError},
 };
 use tokio::{
-    io::{AsyncWriteExt as _, BufWriter},
+    io::{AsyncWrite, AsyncWriteExt as _, BufWriter},
     sync::Semaphore,
 };
 use url::Url;
@@ -37,6 +40,33 @@ const SLOWEST_BYTES_PER_S: u64 = 4 * 1024;
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Unfinished files that nobody has written to for so long were left behind.
 const LEFT_BEHIND: Duration = Duration::from_secs(6 * 3600);
+
+/// How much of a file has arrived and for how long it has been coming.
+#[derive(Debug)]
+pub(crate) struct Pace {
+    started: Instant,
+    length: u64,
+    max_bytes: u64,
+}
+
+impl Pace {
+    pub(crate) fn new(max_bytes: u64) -> Self {
+        Self { started: Instant::now(), length: 0, max_bytes }
+    }
+
+    /// Counts a piece. Refuses what is too large or too slow.
+    pub(crate) fn take(&mut self, bytes: usize) -> Result<(), Problem> {
+        self.length += bytes as u64;
+        if self.length > self.max_bytes {
+            return Err(too_large(self.max_bytes));
+        }
+        let waited = self.started.elapsed();
+        if waited > PATIENCE && self.length / waited.as_secs().max(1) < SLOWEST_BYTES_PER_S {
+            return Err(body::slow_body());
+        }
+        Ok(())
+    }
+}
 
 /// Takes files in.
 #[derive(Debug)]
@@ -91,6 +121,11 @@ impl Intake {
         }
     }
 
+    /// The limits for a file that is read and not kept.
+    pub(crate) fn pace(&self) -> Pace {
+        Pace::new(self.max_bytes)
+    }
+
     /// Takes in a file that arrives in pieces. `claimed` is what the sender calls its type, `announced` the length that it announced.
     pub(crate) async fn receive<S, E>(
         &self,
@@ -105,41 +140,34 @@ impl Intake {
         E: std::error::Error + 'static,
     {
         if announced.is_some_and(|length| length > self.max_bytes) {
-            return Err(self.too_large());
+            return Err(too_large(self.max_bytes));
         }
         let held = state.store().media_bytes(user).await?;
         let mut place = self.coming.begin(user);
         if !place.grow(announced.unwrap_or(0), held, self.quota) {
             return Err(over_quota());
         }
-        let (mut counted, mut length) = (announced.unwrap_or(0), 0_u64);
+        let mut counted = announced.unwrap_or(0);
         let scratch = Scratch::new(&self.library);
         let file = tokio::fs::File::create(&scratch.path).await.map_err(|e| disk(&e))?;
         let mut file = BufWriter::with_capacity(256 * 1024, file);
         let mut hasher = Hasher::new();
-        let started = Instant::now();
+        let mut pace = self.pace();
         while let Some(piece) = pieces.next().await {
             let piece = piece.map_err(|error| body::broken_body(&error))?;
-            length += piece.len() as u64;
-            if length > self.max_bytes {
-                return Err(self.too_large());
-            }
-            if length > counted {
-                if !place.grow(length - counted, held, self.quota) {
+            pace.take(piece.len())?;
+            if pace.length > counted {
+                if !place.grow(pace.length - counted, held, self.quota) {
                     return Err(over_quota());
                 }
-                counted = length;
-            }
-            let waited = started.elapsed();
-            if waited > PATIENCE && length / waited.as_secs().max(1) < SLOWEST_BYTES_PER_S {
-                return Err(body::slow_body());
+                counted = pace.length;
             }
             hasher.update(&piece);
             file.write_all(&piece).await.map_err(|e| disk(&e))?;
         }
         file.flush().await.map_err(|e| disk(&e))?;
         drop(file);
-        if length == 0 {
+        if pace.length == 0 {
             return Err(Problem::field(
                 "media_empty",
                 "body",
@@ -147,7 +175,7 @@ impl Intake {
                 "Choose a file with something in it.",
             ));
         }
-        self.keep(state, user, scratch, hasher.finish(), claimed).await
+        self.keep(state, place, scratch, hasher.finish(), claimed).await
     }
 
     /// Fetches a file from an address that a user gave.
@@ -164,27 +192,31 @@ impl Intake {
         self.fetcher.check(&url).map_err(|refused| unfetched(field, &refused))?;
         let held = state.store().media_bytes(user).await?;
         let mut place = self.coming.begin(user);
-        if !place.grow(1, held, self.quota) {
+        // Nobody is asked for a file that there is no room for.
+        if !place.fits(1, held, self.quota) {
             return Err(over_quota());
         }
         let _turn = self.fetching.acquire().await.map_err(|_| Problem::internal("the fetcher is closed"))?;
         let scratch = Scratch::new(&self.library);
         let file = tokio::fs::File::create(&scratch.path).await.map_err(|e| disk(&e))?;
-        let mut file = BufWriter::with_capacity(256 * 1024, file);
-        let fetched = self.fetcher.fetch_to(&url, &mut file).await.map_err(|refused| unfetched(field, &refused))?;
-        drop(file);
-        if !place.grow(fetched.bytes, held, self.quota) {
+        let file = BufWriter::with_capacity(256 * 1024, file);
+        let mut sink = Metered { file, place: &mut place, held, quota: self.quota, full: false };
+        let fetched = self.fetcher.fetch_to(&url, &mut sink).await;
+        let full = sink.full;
+        drop(sink);
+        if full {
             return Err(over_quota());
         }
+        fetched.map_err(|refused| unfetched(field, &refused))?;
         let source = FileSource::open(&scratch.path).await.map_err(|e| disk(&e))?;
         let sha256 = media::sha256_of(&source).await.map_err(|e| disk(&e))?;
-        self.keep(state, user, scratch, sha256, None).await.map_err(|problem| problem.in_field(field))
+        self.keep(state, place, scratch, sha256, None).await.map_err(|problem| problem.in_field(field))
     }
 
     async fn keep(
         &self,
         state: &State,
-        user: UserId,
+        place: Place,
         scratch: Scratch,
         sha256: String,
         claimed: Option<&str>,
@@ -197,6 +229,14 @@ impl Intake {
         }
         facts.sha256 = Some(sha256);
         let stored = StoredMedia { id: scratch.id, facts };
+        // Other files of this user may have been kept since this one began. They are kept one after the other,
+        // so that each is counted by the next.
+        let user = place.user;
+        let _turn = place.turn.lock().await;
+        let held = state.store().media_bytes(user).await?;
+        if held.saturating_add(stored.facts.size_bytes) > self.quota {
+            return Err(over_quota());
+        }
         self.library.folder().adopt(scratch.id).await?;
         let kept = state.store().insert_media(user, &stored, state.now()).await;
         if let Err(error) = kept {
@@ -207,11 +247,11 @@ impl Intake {
         }
         Ok(stored)
     }
+}
 
-    fn too_large(&self) -> Problem {
-        let detail = format!("the file has more than {} bytes", self.max_bytes);
-        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "media_too_large", detail).advice("Choose a smaller file.")
-    }
+fn too_large(max_bytes: u64) -> Problem {
+    let detail = format!("the file has more than {max_bytes} bytes");
+    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "media_too_large", detail).advice("Choose a smaller file.")
 }
 
 fn over_quota() -> Problem {
@@ -243,6 +283,10 @@ fn unmeasured(error: MeasureError) -> Problem {
 }
 
 fn unfetched(field: &str, refused: &FetchRefused) -> Problem {
+    // Our disk is not what the address is to blame for.
+    if let FetchRefused::Sink(error) = refused {
+        return disk(error);
+    }
     let advice = if refused.may_succeed_later() {
         "The file could not be fetched from there. Please try again, or upload it."
     } else {
@@ -292,26 +336,46 @@ impl Drop for Scratch {
 
 /// Bytes that are on their way, by user, so that many uploads at once do not pass a quota together.
 #[derive(Debug, Default, Clone)]
-struct Coming(Arc<Mutex<HashMap<UserId, u64>>>);
+struct Coming(Arc<Mutex<HashMap<UserId, Arriving>>>);
+
+/// What one user has on the way.
+#[derive(Debug, Default)]
+struct Arriving {
+    bytes: u64,
+    places: usize,
+    /// Whose turn it is to be kept.
+    turn: Arc<tokio::sync::Mutex<()>>,
+}
 
 #[derive(Debug)]
 struct Place {
     coming: Coming,
     user: UserId,
     bytes: u64,
+    turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Coming {
     fn begin(&self, user: UserId) -> Place {
-        Place { coming: self.clone(), user, bytes: 0 }
+        let mut coming = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let arriving = coming.entry(user).or_default();
+        arriving.places += 1;
+        Place { coming: self.clone(), user, bytes: 0, turn: Arc::clone(&arriving.turn) }
     }
 }
 
 impl Place {
+    /// Whether what is held and what is coming fits the quota with more bytes.
+    fn fits(&self, more: u64, held: u64, quota: u64) -> bool {
+        let coming = self.coming.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let total = coming.get(&self.user).map_or(0, |arriving| arriving.bytes);
+        held.saturating_add(total).saturating_add(more) <= quota
+    }
+
     /// Takes room for more bytes, if what is held and what is coming fits the quota with them.
     fn grow(&mut self, more: u64, held: u64, quota: u64) -> bool {
         let mut coming = self.coming.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let total = coming.entry(self.user).or_default();
+        let total = &mut coming.entry(self.user).or_default().bytes;
         if held.saturating_add(*total).saturating_add(more) > quota {
             return false;
         }
@@ -324,12 +388,44 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         let mut coming = self.coming.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(total) = coming.get_mut(&self.user) {
-            *total = total.saturating_sub(self.bytes);
-            if *total == 0 {
+        if let Some(arriving) = coming.get_mut(&self.user) {
+            arriving.bytes = arriving.bytes.saturating_sub(self.bytes);
+            arriving.places = arriving.places.saturating_sub(1);
+            if arriving.places == 0 {
                 coming.remove(&self.user);
             }
         }
+    }
+}
+
+/// A file whose bytes take room as they are written.
+#[derive(Debug)]
+struct Metered<'a> {
+    file: BufWriter<tokio::fs::File>,
+    place: &'a mut Place,
+    held: u64,
+    quota: u64,
+    /// Whether the room ran out.
+    full: bool,
+}
+
+impl AsyncWrite for Metered<'_> {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let written = ready!(Pin::new(&mut this.file).poll_write(context, bytes))?;
+        if !this.place.grow(written as u64, this.held, this.quota) {
+            this.full = true;
+            return Poll::Ready(Err(io::Error::other("there is no room left for this user")));
+        }
+        Poll::Ready(Ok(written))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().file).poll_flush(context)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().file).poll_shutdown(context)
     }
 }
 
@@ -364,5 +460,13 @@ mod tests {
         drop(a);
         assert!(b.grow(60, 0, 100) && !b.grow(1, 0, 100));
         assert!(coming.begin(UserId::new()).grow(100, 0, 100), "others have their own");
+        drop(b);
+        assert!(coming.0.lock().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_full_disk_is_not_the_fault_of_an_address() {
+        let full = FetchRefused::Sink(std::io::ErrorKind::StorageFull.into());
+        assert_eq!(unfetched("media[0].url", &full).status(), StatusCode::INSUFFICIENT_STORAGE);
     }
 }

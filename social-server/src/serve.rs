@@ -4,7 +4,7 @@ use std::{future::Future, time::Duration};
 
 use jiff::SignedDuration;
 use metrics_exporter_prometheus::PrometheusHandle;
-use social_core::{Error, time::later};
+use social_core::{Error, ErrorKind, time::later};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -40,7 +40,7 @@ pub enum Role {
 /// Runs until `stop` completes, then ends everything in order within 25 seconds.
 ///
 /// # Errors
-/// Why it could not start.
+/// Why it could not start, or that a part of it ended by itself.
 pub async fn run(
     config: Config,
     role: Role,
@@ -65,10 +65,19 @@ pub async fn run(
     if acceptor.is_some() {
         tracing::info!(%listening, public_url = %state.public_url(), "the API is served at {}", state.public_url());
     }
-    let running = Running::begin(state, acceptor, role != Role::Api, Some(recorder));
-    stop.await;
+    let mut running = Running::begin(state, acceptor, role != Role::Api, Some(recorder));
+    let broken = tokio::select! {
+        () = stop => false,
+        () = running.broken() => true,
+    };
     tracing::info!("social-server is stopping");
     running.finish().await;
+    if broken {
+        // Whoever watches the process starts it again; half a server would look healthy.
+        return Err(Error::new(ErrorKind::Unexpected, "serve")
+            .message("a part of the server ended by itself")
+            .effect_none());
+    }
     tracing::info!("social-server has stopped");
     Ok(())
 }
@@ -101,6 +110,25 @@ impl Running {
     #[must_use]
     pub fn state(&self) -> &State {
         &self.state
+    }
+
+    /// Completes when the API or the worker has ended although nobody asked: a fault of ours.
+    async fn broken(&mut self) {
+        async fn ended(task: &mut Option<JoinHandle<()>>) {
+            match task {
+                Some(running) => {
+                    if let Err(error) = running.await {
+                        tracing::error!(%error, "a part of the server broke off");
+                    }
+                    *task = None;
+                }
+                None => std::future::pending().await,
+            }
+        }
+        tokio::select! {
+            () = ended(&mut self.api) => {}
+            () = ended(&mut self.worker) => {}
+        }
     }
 
     /// Stops accepting and claiming, finishes what is under way, and returns when everything has ended.

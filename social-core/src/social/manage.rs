@@ -105,11 +105,13 @@ impl Scheduler for Social {
     }
 
     async fn retry(&self, user: UserId, post: PostId) -> Result<Scheduled, Error> {
-        let now = self.inner.cx.now();
+        let found = self.scheduled(user, post, true).await?;
+        // What was called off before its time goes back to that time; what is past goes out now.
+        let at = self.inner.cx.now().max(found.post.scheduled_at);
         let mut tried = 0;
-        for delivery in self.scheduled(user, post, true).await?.deliveries {
+        for delivery in found.deliveries {
             if delivery.phase.name().is_final() && !matches!(delivery.phase, Phase::Published { .. }) {
-                self.amend(user, delivery, |_| Event::RetryRequested, Some(now), None, json!({})).await?;
+                self.amend(user, delivery, |_| Event::RetryRequested, Some(at), None, json!({})).await?;
                 tried += 1;
             }
         }

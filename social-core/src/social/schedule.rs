@@ -117,7 +117,8 @@ pub trait Scheduler: Send + Sync {
         wall: Option<WallTime>,
     ) -> Result<Scheduled, Error>;
 
-    /// Tries the failed, missed and canceled deliveries of a post again, each from where it got to.
+    /// Tries the failed, missed and canceled deliveries of a post again, each from where it got to: at the post's time if that is still to
+    /// come, at once otherwise.
     ///
     /// # Errors
     /// `NotFound`; `Conflict` if there are none; `Storage`.

@@ -345,6 +345,17 @@ async fn a_cancel_wins_before_the_permit_and_is_refused_afterwards() {
     assert!(network.posts().is_empty());
     shop.social.cancel(shop.user, post.post.id).await.expect("canceling again is fine");
 
+    let later_at = later(shop.clock.now(), signed(Duration::from_secs(3600)));
+    let draft = Draft::text("planned");
+    let planned = shop.social.schedule(&shop.user, draft).on([&shop.accounts[0]]).at(later_at).send().await.unwrap();
+    shop.social.cancel(shop.user, planned.post.id).await.unwrap();
+    shop.social.retry(shop.user, planned.post.id).await.unwrap();
+    shop.tick().await;
+    assert!(network.posts().is_empty(), "what is wanted again goes out at its time, not at once");
+    shop.clock.advance(Duration::from_secs(3600));
+    shop.tick().await;
+    assert_eq!(network.posts().len(), 1);
+
     let out = shop.post("too late").await;
     shop.tick().await;
     assert_eq!(shop.social.cancel(shop.user, out.post.id).await.unwrap_err().kind(), ErrorKind::Conflict);

@@ -202,7 +202,7 @@ impl Stage {
         say(&format!("  {url}/metrics   what is counted"));
         say("");
         say("Try it by hand:");
-        say(&format!("  export KEY={key}"));
+        say(&format!("  export API={url} KEY={key} ADMIN={admin_key}   (the last one makes users and keys)"));
         say(&format!("  curl -s {url}/accounts -H \"Authorization: Bearer $KEY\""));
         say(&format!(
             "  curl -s {url}/post/schedule -H \"Authorization: Bearer $KEY\" -H 'Content-Type: application/json' \\"
@@ -219,7 +219,6 @@ impl Stage {
             "       {sandbox}/_sandbox/faults -d '{{\"platform\":\"x\",\"operation\":\"posts.create\",\"when\":\"after\",\"fault\":\"reset\",\"times\":1}}'"
         ));
         say("       and the next post on X loses its answer: it is asked for, never sent twice");
-        say(&format!("  the admin key, which makes users and keys: {admin_key}"));
         say("");
         say("Ctrl-C ends it.");
     }

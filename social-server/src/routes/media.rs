@@ -1,13 +1,25 @@
 //! Files: taking them in, telling what was found in them, and giving them to whoever holds a signed address.
 
-use std::ops::Range;
+use std::{
+    ops::Range,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, ready},
+};
 
 use axum::{
-    body::Body,
-    extract::{FromRequest as _, Multipart, Path, Request, State as Extract},
+    body::{Body, BodyDataStream},
+    extract::{
+        FromRequest as _, Multipart, Path, Request, State as Extract,
+        multipart::{Field, MultipartError},
+    },
     response::{IntoResponse, Response},
 };
-use futures_util::{StreamExt as _, stream};
+use bytes::{Bytes, BytesMut};
+use futures_util::{Stream, StreamExt as _, stream};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use social_core::{
     MediaId, UserId,
@@ -22,6 +34,7 @@ use crate::{
     body::{self, Id},
     caller::{Caller, Scope},
     idempotency::{self, Begin},
+    intake::Pace,
     problem::Problem,
     state::State,
     views::MediaView,
@@ -29,6 +42,10 @@ use crate::{
 
 /// How much of a file is read at once while it is sent.
 const CHUNK: usize = 256 * 1024;
+/// How much of a form may come before its file: other fields, and what should be headers.
+const MAX_BEFORE_FILE: usize = 1024 * 1024;
+/// How much of a form is given to its parser at once.
+const SLICE: usize = 64 * 1024;
 
 /// The bytes of a file.
 #[derive(ToSchema)]
@@ -74,7 +91,7 @@ pub(crate) async fn upload(
             Ok(created(outcome?).into_response())
         }
         Begin::Done(status, answer) => {
-            let sent = hash_of(request).await?;
+            let sent = hash_of(&state, request).await?;
             let stored: serde_json::Value = serde_json::from_slice(&answer).unwrap_or_default();
             if stored["sha256"].as_str() != Some(sent.as_str()) {
                 return Err(idempotency::mismatch());
@@ -96,13 +113,106 @@ fn is_form(headers: &HeaderMap) -> bool {
     content_type(headers).is_some_and(|kind| kind.to_ascii_lowercase().starts_with("multipart/"))
 }
 
-async fn form(request: Request) -> Result<Multipart, Problem> {
-    Multipart::from_request(request, &())
-        .await
-        .map_err(|_| Problem::new(StatusCode::BAD_REQUEST, "form_invalid", "the form has no boundary"))
+/// The parser takes all that its stream has ready before it looks at any of it, and keeps everything until it finds the
+/// boundary or the end of a field's headers, however late they come. So it gets a slice at a time, and only so many of
+/// them before the file.
+#[derive(Debug)]
+struct Rationed {
+    body: BodyDataStream,
+    rest: BytesMut,
+    ended: bool,
+    /// The parser has its slice and is to look at it.
+    paused: bool,
+    /// The parser has come to the file, which is passed on as it arrives.
+    found: Arc<AtomicBool>,
+    before: usize,
+    pace: Pace,
 }
 
-fn bad_form(error: &axum::extract::multipart::MultipartError) -> Problem {
+/// Why a form is not read further.
+#[derive(Debug, thiserror::Error)]
+enum Halt {
+    #[error("the form has more than {MAX_BEFORE_FILE} bytes before its file")]
+    Long,
+    #[error("the form arrives too slowly")]
+    Slow,
+}
+
+impl Stream for Rationed {
+    type Item = Result<Bytes, axum::Error>;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.get_mut();
+        if std::mem::take(&mut this.paused) {
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let found = this.found.load(Ordering::Relaxed);
+        // Before the file the parser searches all that it holds each time, so tiny pieces are put together for it.
+        let enough = if found { 1 } else { SLICE };
+        while this.rest.len() < enough && !this.ended {
+            match ready!(Pin::new(&mut this.body).poll_next(context)) {
+                Some(Ok(piece)) => {
+                    if !found && this.pace.take(piece.len()).is_err() {
+                        return Poll::Ready(Some(Err(axum::Error::new(Halt::Slow))));
+                    }
+                    this.rest.extend_from_slice(&piece);
+                }
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                None => this.ended = true,
+            }
+        }
+        if this.rest.is_empty() {
+            return Poll::Ready(None);
+        }
+        let slice = this.rest.split_to(this.rest.len().min(SLICE)).freeze();
+        if !found {
+            this.before += slice.len();
+            if this.before > MAX_BEFORE_FILE {
+                return Poll::Ready(Some(Err(axum::Error::new(Halt::Long))));
+            }
+        }
+        this.paused = true;
+        Poll::Ready(Some(Ok(slice)))
+    }
+}
+
+/// A form, and the mark to set when its file has been found.
+async fn form(request: Request) -> Result<(Multipart, Arc<AtomicBool>), Problem> {
+    let found = Arc::new(AtomicBool::new(false));
+    let rationed = |body: Body| Rationed {
+        body: body.into_data_stream(),
+        rest: BytesMut::new(),
+        ended: false,
+        paused: false,
+        found: Arc::clone(&found),
+        before: 0,
+        // What comes before the file has a limit of its own.
+        pace: Pace::new(u64::MAX),
+    };
+    let request = request.map(|body| Body::from_stream(rationed(body)));
+    let form = Multipart::from_request(request, &())
+        .await
+        .map_err(|_| Problem::new(StatusCode::BAD_REQUEST, "form_invalid", "the form has no boundary"))?;
+    Ok((form, found))
+}
+
+/// Whether a field is the file.
+fn is_file(field: &Field<'_>) -> bool {
+    field.file_name().is_some() || field.name() == Some("file")
+}
+
+fn bad_form(error: &MultipartError) -> Problem {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        match error.downcast_ref::<Halt>() {
+            Some(Halt::Slow) => return body::slow_body(),
+            Some(long @ Halt::Long) => {
+                return Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large", long.to_string());
+            }
+            None => cause = error.source(),
+        }
+    }
     match body::broken_body(error) {
         slow if slow.status() == StatusCode::REQUEST_TIMEOUT => slow,
         _ => Problem::new(StatusCode::BAD_REQUEST, "form_invalid", "the form cannot be read"),
@@ -115,12 +225,13 @@ fn no_file() -> Problem {
 
 async fn take_in(state: &State, user: UserId, request: Request) -> Result<MediaView, Problem> {
     let stored = if is_form(request.headers()) {
-        let mut form = form(request).await?;
+        let (mut form, found) = form(request).await?;
         loop {
             let field = form.next_field().await.map_err(|error| bad_form(&error))?.ok_or_else(no_file)?;
-            if field.file_name().is_none() && field.name() != Some("file") {
+            if !is_file(&field) {
                 continue;
             }
+            found.store(true, Ordering::Relaxed);
             let claimed = field.content_type().map(str::to_owned);
             break state.intake.receive(state, user, field, claimed.as_deref(), None).await?;
         }
@@ -137,16 +248,20 @@ async fn take_in(state: &State, user: UserId, request: Request) -> Result<MediaV
 }
 
 /// The hash of the file in a request that is not taken in again.
-async fn hash_of(request: Request) -> Result<String, Problem> {
+async fn hash_of(state: &State, request: Request) -> Result<String, Problem> {
     let mut hasher = Hasher::new();
+    // It is not kept, but a sender may take no longer over it than the first time.
+    let mut pace = state.intake.pace();
     if is_form(request.headers()) {
-        let mut form = form(request).await?;
+        let (mut form, found) = form(request).await?;
         loop {
             let mut field = form.next_field().await.map_err(|error| bad_form(&error))?.ok_or_else(no_file)?;
-            if field.file_name().is_none() && field.name() != Some("file") {
+            if !is_file(&field) {
                 continue;
             }
+            found.store(true, Ordering::Relaxed);
             while let Some(piece) = field.chunk().await.map_err(|error| bad_form(&error))? {
+                pace.take(piece.len())?;
                 hasher.update(&piece);
             }
             break;
@@ -154,7 +269,9 @@ async fn hash_of(request: Request) -> Result<String, Problem> {
     } else {
         let mut pieces = request.into_body().into_data_stream();
         while let Some(piece) = pieces.next().await {
-            hasher.update(&piece.map_err(|error| body::broken_body(&error))?);
+            let piece = piece.map_err(|error| body::broken_body(&error))?;
+            pace.take(piece.len())?;
+            hasher.update(&piece);
         }
     }
     Ok(hasher.finish())
@@ -230,7 +347,7 @@ pub(crate) async fn file(
     };
     response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(range.end - range.start));
     *response.body_mut() = if range.is_empty() {
-        Body::from_stream(stream::empty::<Result<bytes::Bytes, std::io::Error>>())
+        Body::from_stream(stream::empty::<Result<Bytes, std::io::Error>>())
     } else {
         Body::from_stream(media::stream(source, range, CHUNK))
     };

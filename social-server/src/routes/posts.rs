@@ -457,7 +457,8 @@ pub(crate) async fn cancel(
     Ok(axum::Json(PostView::of(outcome.after, state.abilities())))
 }
 
-/// Tries the failed, missed and canceled deliveries of a post again, each from where it got to.
+/// Tries the failed, missed and canceled deliveries of a post again, each from where it got to: at the post's time if that is still to come,
+/// at once otherwise.
 #[utoipa::path(post, path = "/posts/{id}/retry", tag = "posts", params(("id" = Uuid, Path, description = "Which post")),
     responses((status = 200, body = PostView), (status = 409, description = "Nothing has failed.")), security(("key" = [])))]
 pub(crate) async fn retry(

@@ -1,6 +1,12 @@
 //! Files: taking them in, looking into them, giving them out.
 
-use axum::body::Body;
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use axum::body::{Body, Bytes};
+use futures_util::{StreamExt as _, stream};
 use http::{Request, header};
 use serde_json::{Value, json};
 use social_core::media::sample;
@@ -82,6 +88,93 @@ async fn a_form_is_as_good_as_a_raw_body() {
     let (kind, body) = form("file", Some("a.png"), "image/png", &png);
     upload(&world, &tenant, Some(&kind), body[..body.len() - 20].to_vec(), None).await.refused(400, "body_broken");
     assert_eq!(left_behind(&world), Vec::<String>::new());
+}
+
+/// A form that has these pieces, and how many bytes of it were asked for.
+fn streamed(tenant: &Tenant, once: Option<&str>, pieces: Vec<Bytes>) -> (Request<Body>, Arc<AtomicUsize>) {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&asked);
+    let pieces = stream::iter(pieces).map(move |piece| {
+        let total = counter.fetch_add(piece.len(), Ordering::SeqCst) + piece.len();
+        assert!(total <= 2 * 1024 * 1024, "{total} bytes were read");
+        Ok::<_, std::io::Error>(piece)
+    });
+    let mut request = Request::post("/media")
+        .header(header::AUTHORIZATION, format!("Bearer {}", tenant.key))
+        .header(header::CONTENT_TYPE, "multipart/form-data; boundary=B");
+    if let Some(once) = once {
+        request = request.header("idempotency-key", once);
+    }
+    (request.body(Body::from_stream(pieces)).unwrap(), asked)
+}
+
+#[tokio::test]
+async fn a_form_that_never_comes_to_its_file_is_refused_early() {
+    let world = World::new();
+    let tenant = world.tenant("a@example.com").await;
+    let png = sample::png(8, 8);
+    upload(&world, &tenant, None, png, Some("u1")).await.expect(201);
+    let filler = |size: usize| vec![Bytes::from(vec![b'x'; size]); 5 * 1024 * 1024 / size];
+    let field = "--B\r\nContent-Disposition: form-data; name=\"note\"\r\n\r\n";
+    for (start, once) in [("", None), ("--B\r\nx: ", None), (field, None), ("", Some("u1")), (field, Some("u1"))] {
+        for size in [100, 16 * 1024, 512 * 1024] {
+            let pieces = [vec![Bytes::from_static(start.as_bytes())], filler(size)].concat();
+            let (request, asked) = streamed(&tenant, once, pieces);
+            world.send(request).await.refused(413, "payload_too_large");
+            assert!(asked.load(Ordering::SeqCst) > 1024 * 1024);
+        }
+    }
+    assert_eq!(world.media_files().len(), 1);
+}
+
+#[tokio::test]
+async fn a_form_may_come_in_pieces_of_any_size() {
+    let world = World::new();
+    let tenant = world.tenant("a@example.com").await;
+    let png = [sample::png(8, 8), b"\r\n--".repeat(20_000)].concat();
+    let (_, body) = form("file", Some("a.png"), "image/png", &png);
+    for size in [7, 1000, 64 * 1024, body.len()] {
+        let pieces = body.chunks(size).map(Bytes::copy_from_slice).collect();
+        let made = world.send(streamed(&tenant, None, pieces).0).await.expect(201);
+        assert_eq!(made["size_bytes"], png.len(), "{size}");
+    }
+    // A file may be longer than what comes before it, even if both come at once.
+    let png = [sample::png(8, 8), vec![0; 3 * 1024 * 1024]].concat();
+    let (kind, body) = form("file", Some("a.png"), "image/png", &png);
+    let first = upload(&world, &tenant, Some(&kind), body.clone(), Some("u1")).await.expect(201);
+    assert_eq!(first["size_bytes"], png.len());
+    assert_eq!(upload(&world, &tenant, Some(&kind), body, Some("u1")).await.expect(201)["id"], first["id"]);
+}
+
+#[tokio::test]
+async fn files_that_arrive_at_once_do_not_pass_a_quota_together() {
+    let world = World::with(|config| config.media_quota_bytes = 1500);
+    let tenant = world.tenant("a@example.com").await;
+    let fits = [sample::png(8, 8), vec![0; 800]].concat();
+    let (go, wait) = tokio::sync::oneshot::channel::<()>();
+    let (started, running) = tokio::sync::oneshot::channel::<()>();
+    let rest = fits[100..].to_vec();
+    let first = fits[..100].to_vec();
+    let pieces = stream::once(async move {
+        started.send(()).unwrap();
+        Ok::<_, std::io::Error>(first)
+    });
+    let pieces = pieces.chain(stream::once(async move {
+        wait.await.unwrap();
+        Ok(rest)
+    }));
+    let slow = Request::post("/media")
+        .header(header::AUTHORIZATION, format!("Bearer {}", tenant.key))
+        .body(Body::from_stream(pieces))
+        .unwrap();
+    let quick = async {
+        running.await.unwrap();
+        upload(&world, &tenant, None, fits.clone(), None).await.expect(201);
+        go.send(()).unwrap();
+    };
+    let (slow, ()) = tokio::join!(world.send(slow), quick);
+    slow.refused(413, "media_quota");
+    assert_eq!(world.media_files().len(), 1);
 }
 
 #[tokio::test]
@@ -230,5 +323,36 @@ async fn an_address_is_fetched_through_the_guard_and_looked_into() {
     let problem: Value = world.post("/post/schedule", &tenant.key, to("/gone")).await.refused(422, "invalid");
     assert!(problem["detail"].as_str().unwrap().contains("status 404"), "{problem}");
     assert_eq!(world.media_files().len(), 1);
+    serving.abort();
+}
+
+#[tokio::test]
+async fn a_fetch_ends_where_the_quota_does() {
+    let web = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = web.local_addr().unwrap();
+    let served = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&served);
+    let endless = async move || {
+        let piece = Bytes::from(vec![0; 64 * 1024]);
+        let pieces = stream::repeat_with(move || {
+            counter.fetch_add(piece.len(), Ordering::SeqCst);
+            Ok::<_, std::io::Error>(piece.clone())
+        });
+        Body::from_stream(pieces)
+    };
+    let files = axum::Router::new().route("/endless", axum::routing::get(endless));
+    let serving = tokio::spawn(async move { axum::serve(web, files).await });
+    let world = World::with(|config| {
+        config.fetch_http = social_server::config::Switch::On;
+        config.fetch_ports = vec![address.port()];
+        config.fetch_allow = vec!["127.0.0.1".parse().unwrap()];
+        config.media_max_bytes = 256 * 1024 * 1024;
+        config.media_quota_bytes = 100_000;
+    });
+    let (tenant, accounts) = world.connected("a@example.com").await;
+    let body = json!({ "content": "a", "accounts": [accounts[0]], "media_url": format!("http://{address}/endless") });
+    world.post("/post/schedule", &tenant.key, body).await.refused(413, "media_quota");
+    assert!(served.load(Ordering::SeqCst) < 64 * 1024 * 1024);
+    assert_eq!(world.media_files(), Vec::<String>::new());
     serving.abort();
 }
