@@ -132,7 +132,7 @@ enum KeysCommand {
         #[command(flatten)]
         settings: Settings,
     },
-    /// Wraps all tokens under the first key of SOCIAL_MASTER_KEYS, while servers and workers go on. Afterwards the others may be removed.
+    /// Wraps all tokens under the first key of SOCIAL_MASTER_KEYS, while servers and workers go on. Afterwards the others may be removed, two days later: answers for idempotency keys live that long.
     #[command(after_long_help = ENVIRONMENT)]
     Rotate {
         #[command(flatten)]
@@ -212,7 +212,7 @@ async fn keys_command(command: KeysCommand) -> Result<ExitCode, ExitCode> {
                 let count = usage.iter().find(|(used, _)| used == id).map_or(0, |(_, count)| *count);
                 let role = match (ring.primary_id() == id, vault.knows(id)) {
                     (true, _) => "seals",
-                    (false, true) if count == 0 => "opens only, may be removed",
+                    (false, true) if count == 0 => "opens only, may be removed two days after its last use",
                     (false, true) => "opens only",
                     (false, false) => "MISSING",
                 };
