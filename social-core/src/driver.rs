@@ -151,15 +151,14 @@ impl<'a> Driver<'a> {
                 .effect_none();
             return self.fail(error).await;
         }
-        let keys = self.keys(platform);
+        let keys = self.keys("publish");
         if let Some(wait) = self.inner.rates.check(now, &keys) {
             return self.await_limit(wait.until, json!({ "rule": wait.rule, "reason": wait.reason })).await;
         }
-        let tokens =
-            match self.inner.keeper.tokens(self.claimed.account.connection, Some(self.claimed.token_version)).await {
-                Ok(tokens) => tokens,
-                Err(error) => return self.without_tokens(error).await,
-            };
+        let tokens = match self.tokens().await {
+            Ok(tokens) => tokens,
+            Err(error) => return self.without_tokens(error).await,
+        };
         if self.delivery().crashes > 0 {
             // A worker died with it, perhaps because of it. That this one begins is written down, so that only those that were begun count
             // as suspects when it dies too.
@@ -322,17 +321,12 @@ impl<'a> Driver<'a> {
         )
     }
 
-    fn keys(&self, platform: &dyn Platform) -> Vec<BucketKey> {
-        let account = &self.claimed.account;
-        self.inner.rates.keys(
-            platform.descriptor().id.as_str(),
-            "publish",
-            account.connection.uuid(),
-            account.id.uuid(),
-        )
+    async fn tokens(&self) -> Result<Arc<TokenSet>, Error> {
+        self.inner.keeper.tokens(self.claimed.account.connection, Some(self.claimed.token_version)).await
     }
 
-    fn all_keys(&self, operation: &str) -> Vec<BucketKey> {
+    /// The limits that an operation of this account uses up.
+    fn keys(&self, operation: &str) -> Vec<BucketKey> {
         let account = &self.claimed.account;
         self.inner.rates.keys(account.platform.as_str(), operation, account.connection.uuid(), account.id.uuid())
     }
@@ -340,7 +334,7 @@ impl<'a> Driver<'a> {
     /// Passes on what answers said about limits.
     fn observe(&self, cx: &PublishContext<'_>) {
         for seen in cx.take_observed() {
-            for key in self.all_keys(&seen.operation).iter().filter(|key| key.scope() == seen.scope) {
+            for key in self.keys(&seen.operation).iter().filter(|key| key.scope() == seen.scope) {
                 self.inner.rates.observe(self.now(), key, seen.observation);
             }
         }

@@ -29,11 +29,10 @@ impl Driver<'_> {
             return Ok(Flow::Stop(Stopped::At(PhaseName::Committing)));
         }
         let doubted = now.duration_since(since);
-        let tokens =
-            match self.inner.keeper.tokens(self.claimed.account.connection, Some(self.claimed.token_version)).await {
-                Ok(tokens) => tokens,
-                Err(error) => return self.look_failed(error).await,
-            };
+        let tokens = match self.tokens().await {
+            Ok(tokens) => tokens,
+            Err(error) => return self.look_failed(error).await,
+        };
         let known = self.inner.store.remote_ids(self.delivery().account, later(since, -signed(LONGEST_DOUBT))).await?;
         let taken: HashSet<String> = known.into_iter().collect();
         // Asking may mean sending the identical call, so it needs the lease as much as the call itself (E5).
@@ -81,11 +80,10 @@ impl Driver<'_> {
             return self.hand_back().await;
         }
         let since = self.delivery().committing_since.unwrap_or_else(|| self.now());
-        let tokens =
-            match self.inner.keeper.tokens(self.claimed.account.connection, Some(self.claimed.token_version)).await {
-                Ok(tokens) => tokens,
-                Err(error) => return self.look_failed(error).await,
-            };
+        let tokens = match self.tokens().await {
+            Ok(tokens) => tokens,
+            Err(error) => return self.look_failed(error).await,
+        };
         let taken = HashSet::new();
         let cx = self.context(&tokens, &taken);
         let settled = tokio::select! {

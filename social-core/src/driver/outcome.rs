@@ -61,9 +61,7 @@ impl Driver<'_> {
     ) -> Result<Flow, Error> {
         let now = self.now();
         let name = self.delivery().phase.name();
-        if name.can_cancel() && !matches!(name, PhaseName::Preparing | PhaseName::Ready) {
-            self.advance(Event::Started)?;
-        }
+        self.begin()?;
         match error.kind() {
             ErrorKind::Reconnect => {
                 // The token was believed to be good: refresh it once and go on; a commit gets a new permit.
@@ -87,7 +85,7 @@ impl Driver<'_> {
                 if name != PhaseName::Committing {
                     // A commit has reported to the ledger already.
                     let scope = error.scope().unwrap_or(RateScope::Account);
-                    let keys = self.all_keys("media");
+                    let keys = self.keys("media");
                     if let Some(key) = keys.iter().find(|key| key.scope() == scope).or(keys.first()) {
                         self.inner.rates.block(now, key, Some(until));
                     }
@@ -127,12 +125,7 @@ impl Driver<'_> {
             }
             // The operator has to mend something; the schedule is kept meanwhile.
             ErrorKind::Config | ErrorKind::Billing => {
-                if !matches!(
-                    self.delivery().phase.name(),
-                    PhaseName::Preparing | PhaseName::Ready | PhaseName::Committing
-                ) {
-                    self.advance(Event::Started)?;
-                }
+                self.begin()?;
                 let again = later(self.now(), signed(OPERATOR_PAUSE));
                 self.rest_with_error(Event::FailedForNow, again, &error).await
             }
@@ -155,10 +148,7 @@ impl Driver<'_> {
     }
 
     pub(super) async fn await_limit(&mut self, until: Timestamp, response: Value) -> Result<Flow, Error> {
-        let name = self.delivery().phase.name();
-        if !matches!(name, PhaseName::Preparing | PhaseName::Ready) {
-            self.advance(Event::Started)?;
-        }
+        self.begin()?;
         let error = Error::new(ErrorKind::RateLimited, "publish.limit")
             .message("a limit of the network has to pass")
             .effect_none();
@@ -178,9 +168,7 @@ impl Driver<'_> {
 
     pub(super) async fn fail(&mut self, error: Error) -> Result<Flow, Error> {
         let name = self.delivery().phase.name();
-        if name.can_cancel() && !matches!(name, PhaseName::Preparing | PhaseName::Ready) {
-            self.advance(Event::Started)?;
-        }
+        self.begin()?;
         tracing::warn!(delivery.id = %self.delivery().id, platform.id = %self.delivery().platform, %error, "a delivery failed for good");
         let patch = ErrorPatch::Set(as_json(&error));
         self.claimed.delivery.attempt += u32::from(name != PhaseName::Settling);

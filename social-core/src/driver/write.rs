@@ -91,6 +91,15 @@ impl Driver<'_> {
         Ok(())
     }
 
+    /// Something ends the run before preparing began: it counts as begun, so that every outcome has one phase to start from.
+    pub(super) fn begin(&mut self) -> Result<(), Error> {
+        let name = self.delivery().phase.name();
+        if name.can_cancel() && !matches!(name, PhaseName::Preparing | PhaseName::Ready) {
+            self.advance(Event::Started)?;
+        }
+        Ok(())
+    }
+
     /// Writes a change durably, phase and history in one, under our epoch.
     pub(super) async fn write(&mut self, change: Change) -> Result<Flow, Error> {
         let name = change.event.name();

@@ -58,20 +58,14 @@ pub async fn preparing_and_asking_make_nothing_visible<H: Harness>() {
         let taken = HashSet::new();
         let call = world.social.call_context().clone();
         let library = world.social.library().clone();
+        let context = |attempted_at| {
+            let id = post.deliveries[0].id;
+            PublishContext::new(&call, id, &account, &tokens, &draft, &[], attempted_at, &taken, &*library)
+        };
         let (mut from, mut seen) = (None, vec![None]);
         let ready = 'prepared: {
             for _ in 0..200 {
-                let cx = PublishContext::new(
-                    &call,
-                    post.deliveries[0].id,
-                    &account,
-                    &tokens,
-                    &draft,
-                    &[],
-                    call.now(),
-                    &taken,
-                    &*library,
-                );
+                let cx = context(call.now());
                 match platform
                     .publish()
                     .prepare(&cx, from.clone())
@@ -92,17 +86,7 @@ pub async fn preparing_and_asking_make_nothing_visible<H: Harness>() {
         // Again from every checkpoint that was ever written, the last one included.
         seen.push(Some(ready.clone()));
         for at in seen {
-            let cx = PublishContext::new(
-                &call,
-                post.deliveries[0].id,
-                &account,
-                &tokens,
-                &draft,
-                &[],
-                call.now(),
-                &taken,
-                &*library,
-            );
+            let cx = context(call.now());
             let again = platform.publish().prepare(&cx, at.clone()).await;
             assert!(again.is_ok(), "{} from {at:?}: {again:?}", shape.name);
         }
@@ -112,17 +96,7 @@ pub async fn preparing_and_asking_make_nothing_visible<H: Harness>() {
             // A network may still be working on media that it does not let us look at; it says so without effect.
             for _ in 0..10 {
                 let attempted_at = call.now();
-                let cx = PublishContext::new(
-                    &call,
-                    post.deliveries[0].id,
-                    &account,
-                    &tokens,
-                    &draft,
-                    &[],
-                    attempted_at,
-                    &taken,
-                    &*library,
-                );
+                let cx = context(attempted_at);
                 match platform.publish().commit(&cx, ready.clone()).await {
                     Ok(committed) => break 'committed (committed, attempted_at),
                     Err(error) => match (error.effect(), error.retry_hint()) {
@@ -139,17 +113,7 @@ pub async fn preparing_and_asking_make_nothing_visible<H: Harness>() {
         world.pass(platform.descriptor().flow.reconcile_after());
         if !matches!(committed, Committed::Settling { .. }) {
             for _ in 0..2 {
-                let cx = PublishContext::new(
-                    &call,
-                    post.deliveries[0].id,
-                    &account,
-                    &tokens,
-                    &draft,
-                    &[],
-                    attempted_at,
-                    &taken,
-                    &*library,
-                );
+                let cx = context(attempted_at);
                 let asked = platform.publish().reconcile(&cx, ready.clone()).await;
                 assert!(asked.is_ok(), "{}: {asked:?}", shape.name);
                 assert_eq!(world.net.visible().len(), 1, "{}: asking must not post again", shape.name);
