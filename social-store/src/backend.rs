@@ -21,6 +21,8 @@ pub type Sql = Cow<'static, str>;
 pub trait Backend: fmt::Debug + Send + Sync + 'static {
     /// Its rows.
     type Row: Columns;
+    /// What a claim answers with.
+    type ClaimRow: Columns;
     /// Its transactions. One that is dropped leaves no trace.
     type Tx<'a>: Transaction<Row = Self::Row>;
 
@@ -44,7 +46,7 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     fn execute(&self, sql: &'static str, values: Vec<Value>) -> impl Future<Output = sqlx::Result<u64>> + Send;
 
     /// See `JobStore::claim_due`; rows of `delivery_columns` and `claim_columns`.
-    fn claim(&self, request: &ClaimRequest) -> impl Future<Output = sqlx::Result<Vec<Self::Row>>> + Send;
+    fn claim(&self, request: &ClaimRequest) -> impl Future<Output = sqlx::Result<Vec<Self::ClaimRow>>> + Send;
     /// See `JobStore::record`.
     fn record(&self, writes: &[PhaseWrite]) -> impl Future<Output = sqlx::Result<Vec<Held>>> + Send;
     /// See `JobStore::renew`.

@@ -115,6 +115,14 @@ impl<'w> WriteColumns<'w> {
     }
 }
 
+/// How many deliveries are in each phase: what can be claimed, what is held, and what waits for somebody, each from an index of its own.
+pub(crate) const DEPTH: &str = "SELECT platform, phase, CAST(sum(n) AS BIGINT) FROM ( \
+     SELECT platform, phase, count(*) AS n FROM deliveries WHERE lease_until IS NULL AND wake_at IS NOT NULL GROUP BY platform, phase \
+     UNION ALL SELECT platform, phase, count(*) FROM deliveries WHERE lease_until IS NOT NULL GROUP BY platform, phase \
+     UNION ALL SELECT platform, phase, count(*) FROM deliveries WHERE lease_until IS NULL AND wake_at IS NULL \
+         AND phase NOT IN ('published', 'failed', 'missed', 'canceled') GROUP BY platform, phase) AS open \
+     GROUP BY platform, phase";
+
 #[async_trait]
 impl<B: Backend> JobStore for SqlStore<B> {
     async fn claim_due(&self, request: &ClaimRequest) -> Result<Vec<Claimed>, Error> {
@@ -238,8 +246,7 @@ impl<B: Backend> JobStore for SqlStore<B> {
 
     async fn depth(&self) -> Result<Vec<(PlatformId, PhaseName, u64)>, Error> {
         let rows = self.all(
-            "SELECT platform, phase, count(*) FROM deliveries \
-             WHERE phase NOT IN ('published', 'failed', 'missed', 'canceled') GROUP BY platform, phase",
+            DEPTH,
             Vec::new(),
             |row| Ok((row.platform()?, row.word()?, row.int()?)),
         );

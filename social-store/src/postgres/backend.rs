@@ -126,6 +126,7 @@ impl Transaction for PgTx {
 
 impl Backend for PgBackend {
     type Row = PgRow;
+    type ClaimRow = PgRow;
     type Tx<'a> = PgTx;
 
     const APPEND_LOG: &'static str = "INSERT INTO post_logs (id, post_id, delivery_id, user_id, platform, event, success, attempt, response, \

@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::{
     Scratch, jobs,
     posts::Intake,
+    rows::JsonRow,
     writer::{Tx, Writer, query},
 };
 use crate::{
@@ -54,6 +55,7 @@ impl std::fmt::Debug for SqliteBackend {
 
 impl Backend for SqliteBackend {
     type Row = SqliteRow;
+    type ClaimRow = JsonRow;
     type Tx<'a> = Tx<'a>;
 
     const APPEND_LOG: &'static str = "INSERT INTO post_logs (id, post_id, delivery_id, user_id, platform, event, success, attempt, response, \
@@ -83,7 +85,7 @@ impl Backend for SqliteBackend {
         Ok(done.rows_affected())
     }
 
-    async fn claim(&self, request: &ClaimRequest) -> sqlx::Result<Vec<SqliteRow>> {
+    async fn claim(&self, request: &ClaimRequest) -> sqlx::Result<Vec<JsonRow>> {
         jobs::claim(&self.readers, &self.writer, request).await
     }
 

@@ -7,6 +7,7 @@
 mod backend;
 mod jobs;
 mod posts;
+mod rows;
 #[cfg(test)]
 pub(crate) mod tests;
 mod writer;
@@ -173,6 +174,7 @@ impl SqlStore<SqliteBackend> {
             .foreign_keys(true)
             .busy_timeout(BUSY)
             .statement_cache_capacity(256)
+            .row_buffer_size(1024)
             .pragma("secure_delete", "ON")
             .pragma("temp_store", "MEMORY")
             // Eight megabytes of pages per connection, and a write-ahead log that is folded in a little less often than by itself.

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     backend::Transaction as _,
     posts::StoredPost,
-    value::{Value, values},
+    value::values,
 };
 
 /// How many posts share a transaction at most.
@@ -187,27 +187,4 @@ async fn insert(connection: &mut SqliteConnection, post: &StoredPost) -> sqlx::R
         query(sql.into(), logs).execute(&mut *connection).await?;
     }
     Ok(Insert::Stored)
-}
-
-/// Rows for the history.
-#[derive(Debug, Default)]
-pub(super) struct Logs {
-    rows: Vec<[Value; 10]>,
-}
-
-impl Logs {
-    pub(super) fn push(&mut self, row: [Value; 10]) {
-        self.rows.push(row);
-    }
-
-    pub(super) async fn write(self, connection: &mut SqliteConnection) -> sqlx::Result<()> {
-        for portion in portions(&self.rows) {
-            let sql = format!(
-                "INSERT INTO post_logs (id, post_id, delivery_id, user_id, platform, event, success, attempt, response, created_at) VALUES {}",
-                groups(portion.len(), 10)
-            );
-            query(sql.into(), portion.iter().flatten().cloned().collect()).execute(&mut *connection).await?;
-        }
-        Ok(())
-    }
 }

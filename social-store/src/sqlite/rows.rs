@@ -1,0 +1,102 @@
+//! Rows that travel as lists of JSON.
+
+use jiff::Timestamp;
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error as _, Visitor},
+};
+use uuid::Uuid;
+
+use crate::{fault::unreadable, row::Columns};
+
+/// A row: a list of numbers, texts and nulls. Ids are written in hexadecimal digits.
+#[derive(Debug, Deserialize)]
+#[serde(transparent)]
+pub struct JsonRow(Vec<Cell>);
+
+#[derive(Debug)]
+enum Cell {
+    Null,
+    Int(i64),
+    Text(String),
+}
+
+impl<'de> Deserialize<'de> for Cell {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Any;
+        impl Visitor<'_> for Any {
+            type Value = Cell;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a number, a text or null")
+            }
+
+            fn visit_unit<E>(self) -> Result<Cell, E> {
+                Ok(Cell::Null)
+            }
+
+            fn visit_i64<E>(self, int: i64) -> Result<Cell, E> {
+                Ok(Cell::Int(int))
+            }
+
+            fn visit_u64<E: serde::de::Error>(self, int: u64) -> Result<Cell, E> {
+                i64::try_from(int).map(Cell::Int).map_err(|_| E::custom("a number is out of range"))
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Cell, E> {
+                Ok(Cell::Text(text.to_owned()))
+            }
+
+            fn visit_string<E>(self, text: String) -> Result<Cell, E> {
+                Ok(Cell::Text(text))
+            }
+        }
+        deserializer.deserialize_any(Any).map_err(D::Error::custom)
+    }
+}
+
+impl JsonRow {
+    fn cell(&self, at: usize) -> sqlx::Result<&Cell> {
+        self.0.get(at).ok_or(sqlx::Error::ColumnIndexOutOfBounds { index: at, len: self.0.len() })
+    }
+
+    fn str(&self, at: usize) -> sqlx::Result<Option<&str>> {
+        match self.cell(at)? {
+            Cell::Null => Ok(None),
+            Cell::Text(text) => Ok(Some(text)),
+            Cell::Int(_) => Err(unreadable(format!("column {at} is no text"))),
+        }
+    }
+}
+
+impl Columns for JsonRow {
+    fn id(&self, at: usize) -> sqlx::Result<Option<Uuid>> {
+        let id = self.str(at)?.map(Uuid::try_parse).transpose();
+        id.map_err(|_| unreadable(format!("column {at} is no id")))
+    }
+
+    fn at(&self, at: usize) -> sqlx::Result<Option<Timestamp>> {
+        let at = self.int(at)?.map(Timestamp::from_microsecond).transpose();
+        at.map_err(|_| unreadable("an instant is out of range"))
+    }
+
+    fn text(&self, at: usize) -> sqlx::Result<Option<String>> {
+        Ok(self.str(at)?.map(str::to_owned))
+    }
+
+    fn int(&self, at: usize) -> sqlx::Result<Option<i64>> {
+        match self.cell(at)? {
+            Cell::Null => Ok(None),
+            Cell::Int(int) => Ok(Some(*int)),
+            Cell::Text(_) => Err(unreadable(format!("column {at} is no number"))),
+        }
+    }
+
+    fn flag(&self, at: usize) -> sqlx::Result<Option<bool>> {
+        Ok(self.int(at)?.map(|int| int != 0))
+    }
+
+    fn bytes(&self, at: usize) -> sqlx::Result<Option<Vec<u8>>> {
+        Err(unreadable(format!("column {at} holds bytes, which JSON has no place for")))
+    }
+}
