@@ -41,6 +41,8 @@ small letters without SOCIAL_, and networks stand in tables: [networks.x] client
   SOCIAL_<NETWORK>_API_VERSION  the version of the network's interface, such as LinkedIn's 202609
 
   SOCIAL_MEDIA_DIR           where uploaded files are kept (social-media)
+  SOCIAL_SPILL_DIR           a folder on a disk that outlives this process, for what the database cannot take while it is away: outcomes
+                             and sealed tokens (`outcomes` in the media folder); off for none
   SOCIAL_MEDIA_MAX_BYTES     the largest file (5000000000)
   SOCIAL_MEDIA_QUOTA_BYTES   what the files of one user may take together (50000000000)
   SOCIAL_FETCH_ALLOW         networks that `media_url` may lead to although they are not public, separated by commas (none)

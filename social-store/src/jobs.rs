@@ -7,8 +7,8 @@ use social_core::{
     id::{AccountId, LogId, PlatformId},
     phase::{Event, PhaseName, RemotePost, invariant},
     store::{
-        ClaimRequest, Claimed, Delivery, ErrorPatch, Held, JobStore, Lease, LeaseAfter, LogEntry, PhaseWrite,
-        PostStatus,
+        ClaimRequest, Claimed, Delivery, Epoch, ErrorPatch, Held, JobStore, Lease, LeaseAfter, LogEntry, PhaseWrite,
+        PostStatus, TakeOver,
     },
 };
 
@@ -147,6 +147,31 @@ impl<B: Backend> JobStore for SqlStore<B> {
             self.backend.wake();
         }
         Ok(held)
+    }
+
+    async fn take_over(&self, request: &TakeOver) -> Result<Option<Epoch>, Error> {
+        let phase = |place: usize| request.from.get(place).or(request.from.last()).map(|phase| phase.as_str());
+        let (Some(first), Some(second), Some(third), 1..=3) = (phase(0), phase(1), phase(2), request.from.len()) else {
+            return Ok(None);
+        };
+        let taken = self.backend.returning(
+            "UPDATE deliveries SET epoch = epoch + 1, lease_until = $2, worker = 'late outcome' \
+             WHERE id = $1 AND committing_since = $3 AND phase IN ($4, $5, $6) AND epoch <= $7 \
+             AND NOT EXISTS (SELECT 1 FROM post_logs l WHERE l.user_id = deliveries.user_id AND l.id = $8) RETURNING epoch",
+            values![
+                request.delivery.uuid(),
+                request.lease_until,
+                request.committing_since,
+                first,
+                second,
+                third,
+                request.epoch_at_most.map_or(i64::MAX, |epoch| epoch.0),
+                request.unless_logged.uuid(),
+            ],
+        );
+        let taken = taken.await.map_err(storage("jobs.take_over"))?;
+        let epoch = taken.first().map(|row| Reader::of(row).int()).transpose().map_err(storage("jobs.take_over"))?;
+        Ok(epoch.map(Epoch))
     }
 
     async fn renew(&self, leases: &[Lease], until: Timestamp) -> Result<Vec<Held>, Error> {

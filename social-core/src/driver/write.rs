@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::{Driver, Flow, Stopped};
 use crate::{
+    engine::spill::Doubt,
     error::{Error, ErrorKind},
     id::LogId,
     phase::{Event, IllegalTransition, Phase, PhaseName, RemotePost, invariant},
@@ -135,7 +136,9 @@ impl Driver<'_> {
             },
         };
         // What tells of a visible effect must not get lost while the database is away.
-        let must = before == PhaseName::Committing || before == PhaseName::Settling;
+        let since = self.delivery().committing_since;
+        let must =
+            matches!(before, PhaseName::Committing | PhaseName::Settling).then_some(Doubt { before, since });
         match self.journal.record(write, must).await? {
             Held::Lost => return Ok(Flow::Stop(Stopped::LeaseLost)),
             Held::Yes => {}

@@ -13,7 +13,7 @@ use crate::{
     error::Error,
     id::{AccountId, DeliveryId, PlatformId},
     phase::{Phase, PhaseName, invariant},
-    store::{ClaimRequest, Claimed, Delivery, Epoch, ErrorPatch, Held, JobStore, Lease, LeaseAfter, PhaseWrite},
+    store::{ClaimRequest, Claimed, Delivery, Epoch, ErrorPatch, Held, JobStore, Lease, LeaseAfter, PhaseWrite, TakeOver},
 };
 
 #[derive(Debug, Clone)]
@@ -39,6 +39,9 @@ pub(super) struct Jobs {
     busy: Hashed<AccountId, (Arc<str>, usize)>,
     by_account: Set<(AccountId, DeliveryId)>,
 }
+
+/// Who holds a delivery between taking it over and writing its late outcome.
+const LATE: &str = "late outcome";
 
 const FIRST: DeliveryId = DeliveryId::from_uuid(Uuid::nil());
 const LAST: DeliveryId = DeliveryId::from_uuid(Uuid::max());
@@ -214,6 +217,8 @@ impl JobStore for MemoryStore {
                 Entry::Vacant(free) => jobs.get(write.delivery).map(|row| free.insert(row.clone())),
             };
             answers.push(match row.filter(|row| row.counts(write)) {
+                // Repeated by somebody who did not hear the answer.
+                Some(_) if logs.tells(write.delivery, &write.log) => Held::Yes,
                 Some(row) => {
                     row.apply(write);
                     rows.push(row.log(write));
@@ -232,6 +237,25 @@ impl JobStore for MemoryStore {
             self.wake();
         }
         Ok(answers)
+    }
+
+    async fn take_over(&self, request: &TakeOver) -> Result<Option<Epoch>, Error> {
+        let mut state = self.state();
+        let Some(mut row) = state.jobs.get(request.delivery).cloned() else { return Ok(None) };
+        let known = state.logs.has(row.delivery.user, request.unless_logged);
+        let delivery = &row.delivery;
+        let holds = delivery.committing_since == Some(request.committing_since)
+            && request.from.contains(&delivery.phase.name())
+            && request.epoch_at_most.is_none_or(|most| delivery.epoch <= most)
+            && !known;
+        if !holds {
+            return Ok(None);
+        }
+        row.revoke();
+        row.lease = Some(Holder { worker: LATE.into(), until: request.lease_until });
+        let epoch = row.delivery.epoch;
+        state.jobs.put(row);
+        Ok(Some(epoch))
     }
 
     async fn renew(&self, leases: &[Lease], until: Timestamp) -> Result<Vec<Held>, Error> {

@@ -115,7 +115,8 @@ pub enum Held {
 }
 
 /// What happens to the lease with a write.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum LeaseAfter {
     /// The writer goes on.
     Keep,
@@ -126,7 +127,8 @@ pub enum LeaseAfter {
 }
 
 /// What happens to the stored error with a write.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum ErrorPatch {
     /// It stays.
     Keep,
@@ -137,7 +139,7 @@ pub enum ErrorPatch {
 }
 
 /// A row of the history. It travels in the transaction of the change that it tells about (invariant I6).
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LogEntry {
     /// Our id.
     pub id: LogId,
@@ -152,7 +154,7 @@ pub struct LogEntry {
 }
 
 /// One durable change of a delivery.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PhaseWrite {
     /// Which delivery.
     pub delivery: DeliveryId,
@@ -184,6 +186,23 @@ pub struct PhaseWrite {
     pub log: LogEntry,
 }
 
+/// Asks for a delivery in doubt because its outcome has become known late; see [`JobStore::take_over`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct TakeOver {
+    /// Which delivery.
+    pub delivery: DeliveryId,
+    /// When the visible call that the outcome is about was permitted. A later call has another instant.
+    pub committing_since: Timestamp,
+    /// In which phases the outcome matters.
+    pub from: Vec<PhaseName>,
+    /// Only while the epoch has not gone beyond this one.
+    pub epoch_at_most: Option<Epoch>,
+    /// Not if the history has a row with this id already.
+    pub unless_logged: LogId,
+    /// How long it is leased, so that nobody claims it in between.
+    pub lease_until: Timestamp,
+}
+
 /// Keeps deliveries for the engine. Time is an argument everywhere.
 #[async_trait]
 pub trait JobStore: Debug + Send + Sync + 'static {
@@ -204,6 +223,14 @@ pub trait JobStore: Debug + Send + Sync + 'static {
     /// # Errors
     /// `Storage`; nothing is written then.
     async fn record(&self, writes: &[PhaseWrite]) -> Result<Vec<Held>, Error>;
+
+    /// Takes a delivery in doubt away from whoever holds it, if nobody does too, and answers with its new epoch, under which the caller
+    /// writes the outcome. `None`, and nothing changes, if any condition of the request does not hold: the doubt has ended, or it is
+    /// about another call.
+    ///
+    /// # Errors
+    /// `Storage`; nothing has changed then.
+    async fn take_over(&self, request: &TakeOver) -> Result<Option<Epoch>, Error>;
 
     /// Prolongs leases; answers in the order given.
     ///
