@@ -47,8 +47,8 @@ const SHORT_PAUSE: Duration = Duration::from_millis(250);
 const RECLAIM_EVERY: Duration = Duration::from_secs(10);
 /// How often workers tell each other what they used of the networks' limits.
 const EXCHANGE_EVERY: Duration = Duration::from_secs(1);
-/// How often tokens are looked after.
-const SWEEP_EVERY: Duration = Duration::from_secs(60);
+/// How often tokens are looked after: what a process that died in a refresh left is settled within a minute after its lease.
+const SWEEP_EVERY: Duration = Duration::from_secs(45);
 /// How often the clock is compared with the database's.
 const CALIBRATE_EVERY: Duration = Duration::from_secs(30);
 /// How long calls that are under way may take when the worker is stopped.

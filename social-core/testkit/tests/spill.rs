@@ -288,3 +288,143 @@ async fn what_was_kept_is_written_by_the_same_process_when_the_database_is_back(
     drop(process);
     assert_eq!(files(world.folder.path()), 0);
 }
+
+impl World {
+    /// A refresh brings new tokens while the database goes away; answers with the process, still alive.
+    async fn lose_tokens(&self) -> Process {
+        self.clock.advance(Duration::from_secs(7000));
+        let process = self.process();
+        let (probe, network) = (process.probe.clone(), self.network.clone());
+        let before = network.calls("refresh");
+        let watch = tokio::spawn(async move {
+            while network.calls("refresh") == before {
+                network.called().await;
+            }
+            probe.away(true);
+        });
+        tokio::task::yield_now().await;
+        let tokens = process.social.keeper().tokens(self.connection(), None).await.unwrap();
+        watch.await.unwrap();
+        assert_eq!(tokens.access.expose(), "fake-access-2", "they are used from memory meanwhile");
+        assert_eq!(process.social.kept_on_disk(), 1);
+        process
+    }
+
+    /// The same, and the process dies: with it everything that it had begun.
+    fn lose_tokens_and_die(&self) {
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+                runtime.block_on(async { drop(self.lose_tokens().await) });
+            });
+        });
+    }
+
+    fn connection(&self) -> social_core::id::ConnectionId {
+        self.account.as_ref().unwrap().connection
+    }
+
+    /// Every byte in the folder.
+    fn at_rest(&self) -> Vec<u8> {
+        let entries = std::fs::read_dir(self.folder.path()).unwrap();
+        entries.flat_map(|entry| std::fs::read(entry.unwrap().path()).unwrap()).collect()
+    }
+}
+
+#[tokio::test]
+async fn new_tokens_outlive_their_process_sealed_and_replace_only_what_they_were_given_for() {
+    let world = World::new().await;
+    world.lose_tokens_and_die();
+    let at_rest = world.at_rest();
+    assert!(!at_rest.is_empty());
+    for secret in ["fake-access-1", "fake-access-2", "fake-refresh-1", "fake-refresh-2"] {
+        assert!(!social_testkit::secrets::holds(&at_rest, secret.as_bytes()), "{secret} is on disk");
+        let encoded = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, secret);
+        assert!(!social_testkit::secrets::holds(&at_rest, encoded.trim_end_matches('=').as_bytes()), "{secret} is on disk");
+    }
+    let next = world.process();
+    assert_eq!(next.social.recover().await.unwrap(), Recovered { tokens: 1, ..Recovered::default() });
+    let tokens = next.social.keeper().tokens(world.connection(), None).await.unwrap();
+    assert_eq!(tokens.access.expose(), "fake-access-2");
+    assert_eq!(world.network.calls("refresh"), 1, "the family is not burnt by a second refresh");
+
+    // The person connected again meanwhile: that is newer.
+    let world = World::new().await;
+    world.lose_tokens_and_die();
+    let stored = social_core::store::TokenStore::get(&*world.store, world.connection()).await.unwrap().unwrap();
+    let newer = fixtures::token_update(&stored.connection, stored.connection.version, world.clock.now()).await;
+    let swap = social_core::store::TokenStore::replace(&*world.store, world.connection(), stored.connection.version, &newer);
+    assert_eq!(swap.await.unwrap(), social_core::store::Swap::Done);
+    let next = world.process();
+    assert_eq!(next.social.recover().await.unwrap(), Recovered { obsolete: 1, ..Recovered::default() });
+    let now = social_core::store::TokenStore::get(&*world.store, world.connection()).await.unwrap().unwrap();
+    assert_eq!(now.tokens, newer.tokens);
+}
+
+#[tokio::test]
+async fn nothing_that_is_printed_about_kept_tokens_holds_them() {
+    let world = World::new().await;
+    let process = world.lose_tokens().await;
+    let printed = format!("{:?} {:?}", process.social, process.social.keeper());
+    for secret in ["fake-access-2", "fake-refresh-2"] {
+        assert!(!printed.contains(secret), "{printed}");
+    }
+}
+
+/// T-r2: the process is killed between the network's answer and our write. The next refresh burns the family, once; then a person has to
+/// act, the posts wait for them, and go out when they have.
+#[tokio::test(start_paused = true)]
+async fn a_kill_in_a_refresh_ends_with_a_person_soon_and_never_in_a_loop() {
+    let world = World::new().await;
+    world.clock.advance(Duration::from_secs(7000));
+    let process = world.process();
+    // Two stages of the lease with its intent, then the write of what came.
+    process.probe.die_at(2);
+    let killed = tokio::spawn({
+        let (social, id) = (process.social.clone(), world.connection());
+        async move { social.keeper().tokens(id, None).await.map(drop) }
+    });
+    process.probe.died().await;
+    killed.abort();
+    assert_eq!(world.network.calls("refresh"), 1);
+    let lease_ends = later(world.clock.now(), signed(Duration::from_secs(60)));
+
+    // What networks with strict rotation say to the old refresh token, for ever.
+    let dead = || Error::new(ErrorKind::Reconnect, "oauth.refresh").effect_none();
+    (0..100).for_each(|_| world.network.next("refresh", Turn::Fail(dead())));
+    let account = world.account.as_ref().unwrap();
+    let at = later(world.clock.now(), signed(Duration::from_secs(600)));
+    let social = world.process().social;
+    let post = social.schedule(&world.user, Draft::text("waits")).on([account]).at(at).send().await.unwrap();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let running = tokio::spawn(social.worker().run_until(async move {
+        let _ = stopped.await;
+    }));
+    let mut noticed = None;
+    for _ in 0..20_000 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        world.clock.advance(Duration::from_millis(100));
+        let stored = social_core::store::TokenStore::get(&*world.store, world.connection()).await.unwrap().unwrap();
+        if stored.connection.status == social_core::account::ConnectionStatus::NeedsReconnect && noticed.is_none() {
+            noticed = Some(world.clock.now());
+        }
+    }
+    let noticed = noticed.expect("the person is told");
+    assert!(noticed.duration_since(lease_ends).as_secs() <= 60, "{}", noticed.duration_since(lease_ends));
+    assert_eq!(world.network.calls("refresh"), 2, "the old token is tried once more, not in a loop");
+    assert_eq!(world.delivery(&post).await.phase.name(), PhaseName::AwaitingReconnect);
+    assert!(world.network.posts().is_empty());
+
+    let started = social.connect(&world.user, "fake").callback("http://127.0.0.1:1/cb").begin().await.unwrap();
+    let state = started.url.query_pairs().find(|(name, _)| name == "state").unwrap().1.into_owned();
+    let query = CallbackQuery { code: Some("good-code".into()), state: Some(state), ..CallbackQuery::default() };
+    social.finish("fake", &query, &started.cookie).await.unwrap();
+    for _ in 0..100 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        world.clock.advance(Duration::from_millis(100));
+    }
+    assert!(matches!(world.delivery(&post).await.phase, Phase::Published { .. }), "reconnecting releases what waits");
+    assert_eq!((world.network.posts().len(), world.network.calls("refresh")), (1, 2));
+    stop.send(()).unwrap();
+    running.abort();
+}
