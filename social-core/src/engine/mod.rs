@@ -17,8 +17,8 @@ use tokio::{sync::Notify, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use self::lease::Leases;
-pub(crate) use self::{journal::Journal, lease::LeaseGuard};
 pub use self::spill::Recovered;
+pub(crate) use self::{journal::Journal, lease::LeaseGuard};
 pub use crate::driver::Stopped;
 use crate::{
     driver::Driver,
@@ -182,7 +182,10 @@ impl Worker {
         if !written {
             ending.cancel();
             let kept = tokio::time::timeout(KEEP_WITHIN, writing).await.is_ok();
-            tracing::warn!(kept, "the store does not take the last changes; they are kept on disk, or found out when the leases have ended");
+            tracing::warn!(
+                kept,
+                "the store does not take the last changes; they are kept on disk, or found out when the leases have ended"
+            );
         } else if !left.is_empty()
             && let Err(error) = store.rest(&left, clock.now()).await
         {

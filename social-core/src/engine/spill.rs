@@ -22,12 +22,12 @@ use std::{
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::record::Doubt;
 use self::{
     file::{Line, OwnFile},
     late::{Late, apply, apply_lost},
     record::{Key, Record},
 };
-pub(crate) use self::record::Doubt;
 use crate::{
     account::Version,
     error::{Error, ErrorKind},
@@ -81,12 +81,8 @@ struct Own {
 impl Spill {
     /// Uses a folder, which is made when it is needed first.
     pub(crate) fn in_folder(folder: PathBuf) -> Self {
-        let own = Own {
-            file: OwnFile::in_folder(folder.clone()),
-            pending: BTreeMap::new(),
-            places: HashMap::new(),
-            next: 0,
-        };
+        let own =
+            Own { file: OwnFile::in_folder(folder.clone()), pending: BTreeMap::new(), places: HashMap::new(), next: 0 };
         Self { own: Some(Arc::new(Mutex::new(own))), folder, ..Self::default() }
     }
 
@@ -249,7 +245,9 @@ impl Spill {
                         }
                     }
                     Line::Torn(bytes) => {
-                        tracing::warn!("the last line of a file of outcomes was not finished when its process died; nobody relied on it");
+                        tracing::warn!(
+                            "the last line of a file of outcomes was not finished when its process died; nobody relied on it"
+                        );
                         aside.extend_from_slice(&bytes);
                     }
                     Line::Unreadable(bytes) => {
@@ -265,7 +263,13 @@ impl Spill {
         }
         if !recovered.is_nothing() {
             let Recovered { outcomes, tokens, obsolete, put_aside } = recovered;
-            tracing::info!(outcomes, tokens, obsolete, put_aside, "what was kept on disk while the store was away is in it now");
+            tracing::info!(
+                outcomes,
+                tokens,
+                obsolete,
+                put_aside,
+                "what was kept on disk while the store was away is in it now"
+            );
         }
         Ok(recovered)
     }

@@ -13,7 +13,10 @@ use crate::{
     error::Error,
     id::{AccountId, DeliveryId, PlatformId},
     phase::{Phase, PhaseName, invariant},
-    store::{ClaimRequest, Claimed, Delivery, Epoch, ErrorPatch, Held, JobStore, Lease, LeaseAfter, PhaseWrite, TakeOver},
+    store::{
+        ClaimRequest, Claimed, Delivery, Epoch, ErrorPatch, Held, JobStore, Lease, LeaseAfter, PhaseWrite,
+        RESTORED_EPOCHS, RestoreMark, Restored, TakeOver,
+    },
 };
 
 #[derive(Debug, Clone)]
@@ -256,6 +259,42 @@ impl JobStore for MemoryStore {
         let epoch = row.delivery.epoch;
         state.jobs.put(row);
         Ok(Some(epoch))
+    }
+
+    async fn mark_restored(&self, mark: &RestoreMark) -> Result<Restored, Error> {
+        let mut state = self.state();
+        let newest = state.logs.newest();
+        let since = mark.backup_at.or(newest).unwrap_or(mark.now);
+        let held = state.jobs.leased.range((mark.now, LAST)..).count() as u64;
+        let mut done = Restored { held, since: Some(since), ..Restored::default() };
+        if held > 0 && !mark.even_if_held {
+            return Ok(done);
+        }
+        let open: Vec<Row> =
+            state.jobs.rows.values().filter(|row| !row.delivery.phase.name().is_final()).cloned().collect();
+        for mut row in open {
+            let begun = row.lease.is_some() || row.delivery.phase != Phase::Scheduled;
+            row.revoke();
+            let delivery = &mut row.delivery;
+            delivery.epoch = Epoch(delivery.epoch.0 - 1 + RESTORED_EPOCHS);
+            match delivery.phase.name() {
+                PhaseName::Committing | PhaseName::Settling => {
+                    delivery.wake_at = Some(mark.now);
+                    done.in_doubt += 1;
+                }
+                name if name.can_cancel() && (mark.all || begun || delivery.due_at <= mark.now) => {
+                    let own = if mark.backup_at.is_some() { since } else { since.min(delivery.due_at) };
+                    delivery.committing_since = Some(delivery.committing_since.map_or(own, |earlier| earlier.min(own)));
+                    delivery.wake_at = Some(mark.now);
+                    done.to_look += 1;
+                }
+                _ => done.left += 1,
+            }
+            state.jobs.put(row);
+        }
+        drop(state);
+        self.wake();
+        Ok(done)
     }
 
     async fn renew(&self, leases: &[Lease], until: Timestamp) -> Result<Vec<Held>, Error> {

@@ -25,7 +25,7 @@ use crate::{
     platform::Platform,
     rate::{RateLedger, RateMode},
     retry::RetryPolicy,
-    store::Store,
+    store::{RestoreMark, Restored, Store},
     time::{Chance, Clock, SeededChance, SystemClock},
     vault::{KeyProvider, KeyRing, Vault},
 };
@@ -79,6 +79,40 @@ impl Social {
     /// `Storage`; what is left is tried again with the next call.
     pub async fn recover(&self) -> Result<Recovered, Error> {
         self.inner.spill.recover(&*self.inner.store, self.inner.cx.now()).await
+    }
+
+    /// Makes data that were put back from a backup safe to go on with: whatever may have gone out since is looked for on its network before
+    /// anything is sent, and where that cannot be read a person decides. Call it once, after the data were put back and before a worker
+    /// runs. `backup_at` is when the backup was taken (an earlier instant is safe); `all` includes what is due in the future, in case it was
+    /// moved forward after the backup. Repeatable: the networks are asked once more then.
+    ///
+    /// Tokens need no mark. A refresh token that was replaced after the backup is dead already, and the one that replaced it is not here: the
+    /// keeper tries once, and the network's refusal asks the person to connect again.
+    ///
+    /// # Errors
+    /// `Conflict` if a worker holds deliveries, unless `even_if_held`: nothing has changed then. `Storage`.
+    pub async fn restored(
+        &self,
+        backup_at: Option<jiff::Timestamp>,
+        all: bool,
+        even_if_held: bool,
+    ) -> Result<Restored, Error> {
+        self.calibrate().await?;
+        let now = self.inner.cx.now();
+        if backup_at.is_some_and(|at| at > now) {
+            return Err(Error::invalid("restored", "the backup cannot have been taken in the future"));
+        }
+        let done = self.inner.store.mark_restored(&RestoreMark { now, backup_at, all, even_if_held }).await?;
+        if done.held > 0 && !even_if_held {
+            let held = done.held;
+            return Err(Error::conflict(
+                "restored",
+                format!("{held} deliveries are held by a worker, or were when the backup was taken"),
+            )
+            .advice("Stop all workers, wait until their leases have ended (a minute), and try again."));
+        }
+        tracing::warn!(to_look = done.to_look, in_doubt = done.in_doubt, since = ?done.since, "the data are those of a backup: the networks are asked before anything is sent");
+        Ok(done)
     }
 
     /// How many outcomes and tokens wait on disk for the store to answer again.

@@ -15,10 +15,10 @@ use social_core::{
     phase::PhaseName,
     rate::{BucketDelta, BucketState},
     store::{
-        AccountStore, AdminStore, ApiKey, ClaimRequest, Claimed, Delivery, Edit, Epoch, Held, Idempotent, Insert, JobStore,
-        Lease, LogEntry, LogFilter, LogRow, MediaStore, NewConnection, NewPost, Page, PageRequest, PendingRow,
-        PhaseWrite, Post, PostFilter, PostStore, RateStore, RefreshLease, SealedTokens, Store, StoredTokens, Swap,
-        TakeOver, TokenStore, TokenUpdate, User,
+        AccountStore, AdminStore, ApiKey, ClaimRequest, Claimed, Delivery, Edit, Epoch, Held, Idempotent, Insert,
+        JobStore, Lease, LogEntry, LogFilter, LogRow, MediaStore, NewConnection, NewPost, Page, PageRequest,
+        PendingRow, PhaseWrite, Post, PostFilter, PostStore, RateStore, RefreshLease, RestoreMark, Restored,
+        SealedTokens, Store, StoredTokens, Swap, TakeOver, TokenStore, TokenUpdate, User,
     },
 };
 use tokio::sync::Notify;
@@ -233,6 +233,9 @@ impl JobStore for ProbeStore {
         let answer = self.inner.record(writes).await;
         self.probe.at("record", Stage::After).await?;
         answer
+    }
+    async fn mark_restored(&self, mark: &RestoreMark) -> Result<Restored, Error> {
+        self.inner.mark_restored(mark).await
     }
     async fn take_over(&self, request: &TakeOver) -> Result<Option<Epoch>, Error> {
         self.probe.at("take_over", Stage::Before).await?;

@@ -340,7 +340,10 @@ async fn new_tokens_outlive_their_process_sealed_and_replace_only_what_they_were
     for secret in ["fake-access-1", "fake-access-2", "fake-refresh-1", "fake-refresh-2"] {
         assert!(!social_testkit::secrets::holds(&at_rest, secret.as_bytes()), "{secret} is on disk");
         let encoded = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, secret);
-        assert!(!social_testkit::secrets::holds(&at_rest, encoded.trim_end_matches('=').as_bytes()), "{secret} is on disk");
+        assert!(
+            !social_testkit::secrets::holds(&at_rest, encoded.trim_end_matches('=').as_bytes()),
+            "{secret} is on disk"
+        );
     }
     let next = world.process();
     assert_eq!(next.social.recover().await.unwrap(), Recovered { tokens: 1, ..Recovered::default() });
@@ -353,7 +356,8 @@ async fn new_tokens_outlive_their_process_sealed_and_replace_only_what_they_were
     world.lose_tokens_and_die();
     let stored = social_core::store::TokenStore::get(&*world.store, world.connection()).await.unwrap().unwrap();
     let newer = fixtures::token_update(&stored.connection, stored.connection.version, world.clock.now()).await;
-    let swap = social_core::store::TokenStore::replace(&*world.store, world.connection(), stored.connection.version, &newer);
+    let swap =
+        social_core::store::TokenStore::replace(&*world.store, world.connection(), stored.connection.version, &newer);
     assert_eq!(swap.await.unwrap(), social_core::store::Swap::Done);
     let next = world.process();
     assert_eq!(next.social.recover().await.unwrap(), Recovered { obsolete: 1, ..Recovered::default() });

@@ -46,7 +46,10 @@ impl OwnFile {
     /// Adds lines; they are on disk when this returns.
     pub(super) fn append(&mut self, lines: &[u8]) -> io::Result<()> {
         if self.would_be_full(lines.len()) {
-            return Err(io::Error::new(io::ErrorKind::StorageFull, "the file of outcomes has reached its largest size"));
+            return Err(io::Error::new(
+                io::ErrorKind::StorageFull,
+                "the file of outcomes has reached its largest size",
+            ));
         }
         let open = match &mut self.open {
             Some(open) => open,

@@ -105,7 +105,8 @@ async fn a_living_process_keeps_its_file_and_a_dead_ones_is_adopted_by_one() {
 async fn a_torn_end_is_nothing_and_an_unreadable_line_is_put_aside() {
     let folder = tempfile::tempdir().unwrap();
     let store = MemoryStore::new();
-    let (first, last) = (Record::outcome(&write("1"), doubt()).to_line(), Record::outcome(&write("2"), doubt()).to_line());
+    let (first, last) =
+        (Record::outcome(&write("1"), doubt()).to_line(), Record::outcome(&write("2"), doubt()).to_line());
     let text = format!("{first}not one of ours\n\n{last}{}", &first[..first.len() / 2]);
     fs::write(folder.path().join("1-dead.outcomes"), &text).unwrap();
     let spill = Spill::in_folder(folder.path().into());

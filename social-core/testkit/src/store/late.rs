@@ -3,13 +3,13 @@
 use social_core::{
     id::{LogId, UserId},
     phase::PhaseName,
-    store::{Delivery, Epoch, Held, PhaseWrite, Store, TakeOver},
+    store::{Delivery, Epoch, Held, PhaseWrite, RESTORED_EPOCHS, RestoreMark, Store, TakeOver},
 };
 
-use super::{StoreUnderTest, claim, claimed_one, events, lease, read, record, release, revoke};
+use super::{StoreUnderTest, claim, claimed_one, due_now, events, lease, read, record, release, revoke};
 use crate::{
-    clock::secs,
-    fixtures::write,
+    clock::{secs, t0},
+    fixtures::{schedule, write},
 };
 
 /// A delivery whose visible call was permitted one second after `t0`, and the outcome that its worker could not write.
@@ -122,4 +122,68 @@ pub async fn a_write_that_is_repeated_counts_once(sut: StoreUnderTest) {
     assert_eq!(rows, ["scheduled", "committing", "published"]);
     let canceled = revoke(write(&dead, PhaseName::Canceled, secs(9)));
     assert_eq!(record(store, canceled).await, Held::Lost);
+}
+
+/// R14: in every phase, what a backup that was put back leaves alone, what it lets the engine ask about, and that nobody from before can write.
+pub async fn a_restore_puts_in_doubt_what_may_have_gone_out_since(sut: StoreUnderTest) {
+    let store = &*sut.store;
+    let (connected, _) = due_now(store, PhaseName::ALL.len()).await;
+    let user = connected.user;
+    let claimed = claim(store, "old", t0(), PhaseName::ALL.len()).await;
+    for (one, phase) in claimed.iter().zip(PhaseName::ALL) {
+        let doubt = matches!(phase, PhaseName::Committing | PhaseName::Settling | PhaseName::Unconfirmed);
+        let mut there = release(write(&one.delivery, phase, secs(1)));
+        there.committing_since = doubt.then(|| secs(1));
+        there.wake_at = (!phase.is_final() && phase != PhaseName::Unconfirmed).then(|| secs(9000));
+        assert_eq!(record(store, there).await, Held::Yes);
+    }
+    let later = schedule(store, user, &connected.accounts[..2], secs(50_000)).await.deliveries;
+    let held = claim(store, "alive", secs(50_000), 1).await;
+    let held = held.iter().find(|one| one.delivery.id == later[0].id || one.delivery.id == later[1].id);
+    let mark = RestoreMark { now: secs(20_000), backup_at: Some(secs(600)), all: false, even_if_held: false };
+    let before = read(store, user, claimed[0].delivery.id).await;
+    let refused = store.mark_restored(&mark).await.unwrap();
+    assert!(refused.held > 0 && refused.to_look == 0);
+    assert_eq!(read(store, user, before.id).await, before, "nothing has changed");
+    // Whoever held something is stopped: its lease ends.
+    assert!(store.reclaim(secs(50_100)).await.unwrap() > 0);
+    let _ = held;
+
+    let done = store.mark_restored(&mark).await.unwrap();
+    let waiting = PhaseName::ALL.into_iter().filter(|phase| phase.can_cancel()).count() as u64;
+    assert_eq!((done.held, done.to_look, done.in_doubt, done.left), (0, waiting, 2, 3), "{done:?}");
+    assert_eq!(done.since, Some(secs(600)));
+    for (one, phase) in claimed.iter().zip(PhaseName::ALL) {
+        let row = read(store, user, one.delivery.id).await;
+        let asks = phase.can_cancel() || matches!(phase, PhaseName::Committing | PhaseName::Settling);
+        assert_eq!(row.phase.name(), phase, "a phase is not changed");
+        assert_eq!(row.wake_at, asks.then(|| mark.now), "{phase}");
+        assert_eq!(row.epoch.0 > RESTORED_EPOCHS, !phase.is_final(), "{phase}");
+        let since = match phase {
+            PhaseName::Committing | PhaseName::Settling | PhaseName::Unconfirmed => Some(secs(1)),
+            phase if phase.can_cancel() => Some(secs(600)),
+            _ => None,
+        };
+        assert_eq!(row.committing_since, since, "{phase}");
+        if !phase.is_final() {
+            let old = write(&one.delivery, PhaseName::Published, secs(20_001));
+            assert_eq!(record(store, old).await, Held::Lost, "nobody from before can write");
+        }
+    }
+    for delivery in &later {
+        let row = read(store, user, delivery.id).await;
+        assert_eq!((row.committing_since, row.due_at), (None, secs(50_000)), "it waits for its time");
+    }
+
+    // Without the instant: from the newest row of the history or the due time, whichever is earlier; an earlier doubt stays.
+    let again = RestoreMark { now: secs(60_000), backup_at: None, all: true, even_if_held: false };
+    let done = store.mark_restored(&again).await.unwrap();
+    assert_eq!((done.to_look, done.left), (waiting + 2, 1));
+    for (one, phase) in claimed.iter().zip(PhaseName::ALL).filter(|(_, phase)| phase.can_cancel()) {
+        assert_eq!(read(store, user, one.delivery.id).await.committing_since, Some(t0()), "{phase}");
+    }
+    for delivery in &later {
+        let since = read(store, user, delivery.id).await.committing_since;
+        assert!(since.is_some() && since == done.since, "{since:?}");
+    }
 }

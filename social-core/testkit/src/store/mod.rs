@@ -171,6 +171,7 @@ macro_rules! store_suite {
                 late: a_late_outcome_never_touches_what_has_ended_or_a_later_call,
                 late: a_late_outcome_can_be_bound_to_an_epoch,
                 late: a_write_that_is_repeated_counts_once,
+                late: a_restore_puts_in_doubt_what_may_have_gone_out_since,
                 writes: every_phase_comes_back_as_it_was_written,
                 writes: numbers_and_times_are_stored_as_given,
                 writes: parts_are_kept_in_order,
