@@ -62,6 +62,7 @@ pub(crate) struct WriteColumns<'w> {
     pub(crate) part: Option<&'w RemotePost>,
     pub(crate) keep_error: bool,
     pub(crate) error: Option<&'w str>,
+    #[cfg(feature = "postgres")]
     pub(crate) published_at: Option<Timestamp>,
     pub(crate) response: String,
 }
@@ -87,20 +88,24 @@ impl<'w> WriteColumns<'w> {
                 ErrorPatch::Set(error) => Some(error),
                 ErrorPatch::Keep | ErrorPatch::Clear => None,
             },
+            #[cfg(feature = "postgres")]
             published_at: published.then_some(write.log.at),
             response: json(&write.log.response),
         }
     }
 
+    #[cfg(feature = "postgres")]
     pub(crate) fn remote_id(&self) -> Option<String> {
         Some(self.remote?.id.as_ref()?.as_str().to_owned())
     }
 
+    #[cfg(feature = "postgres")]
     pub(crate) fn permalink(&self) -> Option<String> {
         self.remote?.permalink.clone()
     }
 
     /// 0 the lease stays, 1 it is given back, 2 it is taken away.
+    #[cfg(feature = "postgres")]
     pub(crate) fn lease(&self) -> i64 {
         match self.write.lease {
             LeaseAfter::Keep => 0,
@@ -276,11 +281,7 @@ impl<B: Backend> JobStore for SqlStore<B> {
     }
 
     async fn depth(&self) -> Result<Vec<(PlatformId, PhaseName, u64)>, Error> {
-        let rows = self.all(
-            DEPTH,
-            Vec::new(),
-            |row| Ok((row.platform()?, row.word()?, row.int()?)),
-        );
+        let rows = self.all(DEPTH, Vec::new(), |row| Ok((row.platform()?, row.word()?, row.int()?)));
         rows.await.map_err(storage("jobs.depth"))
     }
 

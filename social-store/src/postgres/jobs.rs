@@ -1,7 +1,4 @@
 //! The hot path: claims in one short transaction, a batch of writes in one statement.
-//!
-//! These statements are planned anew each time, for the tables and the batch as they are: a plan that was kept since the tables were
-//! small would walk through all of them when they have grown. The time for that is shared by the batch.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -28,11 +25,12 @@ use crate::{
     },
 };
 
-/// Begins a transaction in which arrays are looked up row by row, through indexes, and never by walking a table.
+/// Begins a transaction in which arrays are looked up row by row, through indexes, and never by walking a table. With every other way out
+/// of the question, a plan that was made once is right for tables of any size, and making it anew each time costs more than running it.
 macro_rules! begin {
     () => {
-        "BEGIN; SET LOCAL plan_cache_mode = force_custom_plan; SET LOCAL jit = off; \
-         SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off"
+        "BEGIN; SET LOCAL plan_cache_mode = force_generic_plan; SET LOCAL jit = off; SET LOCAL enable_seqscan = off; \
+         SET LOCAL enable_bitmapscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off"
     };
 }
 pub(super) const BEGIN: &str = begin!();

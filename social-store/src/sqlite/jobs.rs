@@ -1,14 +1,14 @@
 //! The hot path: claims in one short transaction, writes in batches.
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::LazyLock,
 };
 
 use jiff::Timestamp;
-use serde::de::DeserializeOwned;
+use serde::{Serialize, de::DeserializeOwned};
 use social_core::store::{ClaimRequest, Held, Lease, LeaseAfter, PhaseWrite};
-use sqlx::sqlite::{SqliteConnection, SqlitePool, SqliteRow};
+use sqlx::sqlite::{SqlitePool, SqliteRow};
 use uuid::Uuid;
 
 use super::{
@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     backend::{Transaction as _, rounds},
-    jobs::{WriteColumns, rests, status_of},
+    jobs::{WriteColumns, rests, status_alone, status_of},
     row::{Reader, claim_columns, delivery_columns},
     value::{Value, json, values},
 };
@@ -61,11 +61,7 @@ pub(super) static CLAIMED: LazyLock<String> = LazyLock::new(|| {
     )
 });
 
-pub(super) async fn claim(
-    readers: &SqlitePool,
-    writer: &Writer,
-    request: &ClaimRequest,
-) -> sqlx::Result<Vec<JsonRow>> {
+pub(super) async fn claim(readers: &SqlitePool, writer: &Writer, request: &ClaimRequest) -> sqlx::Result<Vec<JsonRow>> {
     // A look first: a worker that has nothing to do must not keep the writer from those who have.
     let mut lanes = Vec::new();
     for lane in request.lanes.iter().filter(|lane| lane.limit > 0) {
@@ -100,94 +96,97 @@ fn list<T: DeserializeOwned>(rows: Vec<SqliteRow>) -> sqlx::Result<Vec<T>> {
     Reader::of(row).json()
 }
 
-/// The update for a portion of writes after which their worker goes on. It leaves the lease and what belongs to it alone, so that SQLite does
-/// not touch the indexes over them.
-pub(super) fn keep_sql(count: usize) -> String {
-    format!(
-        "WITH w (id, epoch, phase, checkpoint, part, attempt, crashes, wake_at, committing_since, keep_error, error, at) AS (VALUES {}) \
-         UPDATE deliveries SET phase = w.phase, checkpoint = w.checkpoint, \
-         parts = CASE WHEN w.part IS NULL THEN deliveries.parts \
-                 ELSE json_insert(coalesce(deliveries.parts, '[]'), '$[#]', json(w.part)) END, \
-         attempt = w.attempt, crashes = w.crashes, wake_at = w.wake_at, committing_since = w.committing_since, \
-         error = CASE WHEN w.keep_error THEN deliveries.error ELSE w.error END, updated_at = w.at \
-         FROM w WHERE deliveries.id = w.id AND deliveries.epoch = w.epoch",
-        groups(count, 12)
-    )
-}
+/// Writes after which their worker goes on, in `$1`. The lease and what belongs to it is left alone, so that SQLite does not touch the indexes
+/// over it.
+pub(super) const KEEP: &str = "WITH w (value) AS MATERIALIZED (SELECT value FROM json_each($1)) UPDATE deliveries SET phase = w.value ->> 2, checkpoint = w.value ->> 3, \
+     parts = CASE WHEN w.value ->> 4 IS NULL THEN parts ELSE json_insert(coalesce(parts, '[]'), '$[#]', json(w.value ->> 4)) END, \
+     attempt = w.value ->> 5, crashes = w.value ->> 6, wake_at = w.value ->> 7, committing_since = w.value ->> 8, \
+     error = CASE WHEN w.value ->> 9 THEN error ELSE w.value ->> 10 END, updated_at = w.value ->> 11 \
+     FROM w WHERE deliveries.id = unhex(w.value ->> 0) AND deliveries.epoch = w.value ->> 1";
 
-fn keep_values(row: &WriteColumns<'_>) -> [Value; 12] {
+fn kept<'r>(row: &'r WriteColumns<'_>) -> impl Serialize + use<'r> {
     let write = row.write;
-    [
-        write.delivery.uuid().into(),
-        write.epoch.0.into(),
-        write.phase.as_str().into(),
-        row.checkpoint.clone().into(),
-        row.part.map(json).into(),
-        write.attempt.into(),
-        write.crashes.into(),
-        write.wake_at.into(),
-        write.committing_since.into(),
-        row.keep_error.into(),
-        row.error.into(),
-        write.log.at.into(),
-    ]
-}
-
-/// The update for a portion of writes that end a lease. A write counts under the current epoch; one from outside the engine besides only
-/// from a phase that allows it. Where the epoch moves on, what counted is known only from `RETURNING`.
-pub(super) fn end_sql(count: usize) -> String {
-    format!(
-        "WITH w (id, epoch, from_phases, phase, checkpoint, has_remote, remote_id, permalink, published_at, part, attempt, crashes, wake_at, \
-         due_at, committing_since, keep_error, error, revokes, at) AS (VALUES {}) \
-         UPDATE deliveries SET phase = w.phase, checkpoint = w.checkpoint, \
-         remote_id = CASE WHEN w.has_remote THEN w.remote_id WHEN w.phase = 'published' THEN deliveries.remote_id END, \
-         permalink = CASE WHEN w.has_remote THEN w.permalink WHEN w.phase = 'published' THEN deliveries.permalink END, \
-         published_at = coalesce(w.published_at, deliveries.published_at), \
-         parts = CASE WHEN w.part IS NULL THEN deliveries.parts \
-                 ELSE json_insert(coalesce(deliveries.parts, '[]'), '$[#]', json(w.part)) END, \
-         attempt = w.attempt, crashes = w.crashes, wake_at = w.wake_at, due_at = coalesce(w.due_at, deliveries.due_at), \
-         committing_since = w.committing_since, error = CASE WHEN w.keep_error THEN deliveries.error ELSE w.error END, \
-         updated_at = w.at, epoch = deliveries.epoch + w.revokes, lease_until = NULL, worker = NULL \
-         FROM w WHERE deliveries.id = w.id AND deliveries.epoch = w.epoch \
-         AND (w.from_phases IS NULL OR instr(w.from_phases, ',' || deliveries.phase || ',') > 0)",
-        groups(count, 19)
+    (
+        write.delivery.uuid().simple(),
+        write.epoch.0,
+        write.phase.as_str(),
+        &row.checkpoint,
+        row.part.map(json),
+        write.attempt,
+        write.crashes,
+        write.wake_at.map(Timestamp::as_microsecond),
+        write.committing_since.map(Timestamp::as_microsecond),
+        row.keep_error,
+        row.error,
+        write.log.at.as_microsecond(),
     )
 }
 
-fn end_values(row: &WriteColumns<'_>) -> [Value; 19] {
+macro_rules! end {
+    () => {
+        "WITH w (value) AS MATERIALIZED (SELECT value FROM json_each($1)) UPDATE deliveries SET phase = w.value ->> 3, checkpoint = w.value ->> 4, \
+         remote_id = CASE WHEN w.value ->> 5 IS NOT NULL THEN w.value ->> '$[5][0]' WHEN w.value ->> 3 = 'published' THEN remote_id END, \
+         permalink = CASE WHEN w.value ->> 5 IS NOT NULL THEN w.value ->> '$[5][1]' WHEN w.value ->> 3 = 'published' THEN permalink END, \
+         published_at = CASE WHEN w.value ->> 3 = 'published' THEN w.value ->> 15 ELSE published_at END, \
+         parts = CASE WHEN w.value ->> 6 IS NULL THEN parts ELSE json_insert(coalesce(parts, '[]'), '$[#]', json(w.value ->> 6)) END, \
+         attempt = w.value ->> 7, crashes = w.value ->> 8, wake_at = w.value ->> 9, due_at = coalesce(w.value ->> 10, due_at), \
+         committing_since = w.value ->> 11, error = CASE WHEN w.value ->> 12 THEN error ELSE w.value ->> 13 END, \
+         updated_at = w.value ->> 15, epoch = epoch + (w.value ->> 14), lease_until = NULL, worker = NULL \
+         FROM w WHERE deliveries.id = unhex(w.value ->> 0) AND deliveries.epoch = w.value ->> 1 \
+         AND (w.value ->> 2 IS NULL OR instr(w.value ->> 2, ',' || deliveries.phase || ',') > 0)"
+    };
+}
+
+/// Writes that end a lease, in `$1`. A write counts under the current epoch; one from outside the engine besides only from a phase that
+/// allows it.
+pub(super) const END: &str = end!();
+
+/// The same, telling which counted: where the epoch moves on, nothing else does.
+const END_RETURNING: &str = concat!(end!(), " RETURNING id");
+
+fn ended<'r>(row: &'r WriteColumns<'_>) -> impl Serialize + use<'r> {
     let write = row.write;
-    [
-        write.delivery.uuid().into(),
-        write.epoch.0.into(),
-        row.from.clone().into(),
-        write.phase.as_str().into(),
-        row.checkpoint.clone().into(),
-        row.remote.is_some().into(),
-        row.remote_id().into(),
-        row.permalink().into(),
-        row.published_at.into(),
-        row.part.map(json).into(),
-        write.attempt.into(),
-        write.crashes.into(),
-        write.wake_at.into(),
-        write.due_at.into(),
-        write.committing_since.into(),
-        row.keep_error.into(),
-        row.error.into(),
-        (write.lease == LeaseAfter::Revoke).into(),
-        write.log.at.into(),
-    ]
-}
-
-/// The rows of the history for deliveries that were just written: what they have in common with those is taken from them.
-pub(super) fn log_sql(count: usize) -> String {
-    format!(
-        "INSERT INTO post_logs (id, post_id, delivery_id, user_id, platform, event, success, attempt, response, created_at) \
-         SELECT column1, d.post_id, d.id, d.user_id, d.platform, column3, column4, d.attempt, column5, d.updated_at \
-         FROM (VALUES {}) CROSS JOIN deliveries d ON d.id = column2",
-        groups(count, 5)
+    (
+        write.delivery.uuid().simple(),
+        write.epoch.0,
+        &row.from,
+        write.phase.as_str(),
+        &row.checkpoint,
+        row.remote.map(|remote| (remote.id.as_ref().map(|id| id.as_str()), &remote.permalink)),
+        row.part.map(json),
+        write.attempt,
+        write.crashes,
+        write.wake_at.map(Timestamp::as_microsecond),
+        write.due_at.map(Timestamp::as_microsecond),
+        write.committing_since.map(Timestamp::as_microsecond),
+        row.keep_error,
+        row.error,
+        write.lease == LeaseAfter::Revoke,
+        write.log.at.as_microsecond(),
     )
 }
+
+/// Rows of the history, in `$1`, for deliveries that were just written: what they have in common with those is taken from them.
+pub(super) const LOG: &str = "WITH w (value) AS MATERIALIZED (SELECT value FROM json_each($1)) \
+     INSERT INTO post_logs (id, post_id, delivery_id, user_id, platform, event, success, attempt, response, created_at) \
+     SELECT unhex(w.value ->> 0), d.post_id, d.id, d.user_id, d.platform, w.value ->> 2, w.value ->> 3, d.attempt, w.value ->> 4, d.updated_at \
+     FROM w CROSS JOIN deliveries d ON d.id = unhex(w.value ->> 1)";
+
+fn logged<'r>(row: &'r WriteColumns<'_>) -> impl Serialize + use<'r> {
+    let log = &row.write.log;
+    (log.id.uuid().simple(), row.write.delivery.uuid().simple(), &log.event, log.success, &row.response)
+}
+
+/// The posts of the deliveries in `$1` take over the status that follows from all of their deliveries. Most posts have one, for which it
+/// comes along.
+pub(super) const FOLLOW: &str = concat!(
+    "WITH w (value) AS MATERIALIZED (SELECT value FROM json_each($1)) UPDATE posts SET status = CASE \
+     WHEN d.position = 0 AND NOT EXISTS (SELECT 1 FROM deliveries o WHERE o.post_id = posts.id AND o.position = 1) THEN w.value ->> 1 \
+     ELSE (SELECT ",
+    status_of!(),
+    " FROM deliveries WHERE post_id = posts.id) END \
+     FROM w JOIN deliveries d ON d.id = unhex(w.value ->> 0) WHERE posts.id = d.post_id"
+);
 
 pub(super) async fn record(writer: &Writer, writes: &[PhaseWrite]) -> sqlx::Result<Vec<Held>> {
     let rows: Vec<_> = writes.iter().map(WriteColumns::of).collect();
@@ -195,25 +194,17 @@ pub(super) async fn record(writer: &Writer, writes: &[PhaseWrite]) -> sqlx::Resu
     let mut tx = writer.begin().await?;
     for round in rounds(writes, |write| write.delivery) {
         update(&mut tx, &rows, &round, &mut answers).await?;
-        let held: Vec<_> = round.into_iter().filter(|place| answers[*place] == Held::Yes).collect();
-        for portion in portions(&held) {
-            let values = portion.iter().flat_map(|place| {
-                let row = &rows[*place];
-                let log = &row.write.log;
-                [
-                    log.id.uuid().into(),
-                    row.write.delivery.uuid().into(),
-                    log.event.as_str().into(),
-                    log.success.into(),
-                    Value::Text(Some(row.response.clone())),
-                ]
-            });
-            tx.execute(log_sql(portion.len()).into(), values.collect()).await?;
-        }
+        let held = round.iter().filter(|place| answers[**place] == Held::Yes);
+        let logs = json(&held.map(|place| logged(&rows[*place])).collect::<Vec<_>>());
+        tx.execute(LOG.into(), vec![Value::Json(Some(logs))]).await?;
     }
     let rested = writes.iter().zip(&answers).filter(|(write, held)| **held == Held::Yes && rests(write.phase));
-    let rested: BTreeSet<_> = rested.map(|(write, _)| write.delivery.uuid()).collect();
-    follow(tx.connection(), &rested.into_iter().collect::<Vec<_>>()).await?;
+    // Of several writes of one delivery the last one counts.
+    let rested: BTreeMap<_, _> = rested.map(|(write, _)| (write.delivery, status_alone(write.phase))).collect();
+    if !rested.is_empty() {
+        let rested: Vec<_> = rested.iter().map(|(id, status)| (id.uuid().simple(), status)).collect();
+        tx.execute(FOLLOW.into(), vec![Value::json(&rested)]).await?;
+    }
     tx.commit().await?;
     Ok(answers)
 }
@@ -225,71 +216,41 @@ async fn update(
     places: &[usize],
     answers: &mut [Held],
 ) -> sqlx::Result<()> {
-    let of = |lease| places.iter().copied().filter(|place| rows[*place].write.lease == lease).collect::<Vec<_>>();
-    let (kept, released, revoked) = (of(LeaseAfter::Keep), of(LeaseAfter::Release), of(LeaseAfter::Revoke));
+    let with = |lease| places.iter().map(|place| &rows[*place]).filter(move |row| row.write.lease == lease);
+    let kept: Vec<_> = with(LeaseAfter::Keep).map(kept).collect();
+    let released: Vec<_> = with(LeaseAfter::Release).map(ended).collect();
+    let revoked: Vec<_> = with(LeaseAfter::Revoke).map(ended).collect();
+    let own = kept.len() + released.len();
     let mut counted = 0;
-    for portion in portions(&kept) {
-        let values = portion.iter().flat_map(|place| keep_values(&rows[*place])).collect();
-        counted += tx.execute(keep_sql(portion.len()).into(), values).await?;
+    if !kept.is_empty() {
+        counted += tx.execute(KEEP.into(), vec![Value::json(&kept)]).await?;
     }
-    for portion in portions(&released) {
-        let values = portion.iter().flat_map(|place| end_values(&rows[*place])).collect();
-        counted += tx.execute(end_sql(portion.len()).into(), values).await?;
+    if !released.is_empty() {
+        counted += tx.execute(END.into(), vec![Value::json(&released)]).await?;
     }
-    let own = [kept, released].concat();
-    if counted == own.len() as u64 {
-        own.iter().for_each(|place| answers[*place] = Held::Yes);
-    } else {
+    let mut held = HashSet::new();
+    if !revoked.is_empty() {
+        held.extend(ids(&tx.fetch(END_RETURNING.into(), vec![Value::json(&revoked)]).await?)?);
+    }
+    if counted < own as u64 {
         // These do not move the epoch: where it is still the writer's, the write has counted.
-        for portion in portions(&own) {
-            let sql = format!(
-                "SELECT d.id FROM (VALUES {}) CROSS JOIN deliveries d ON d.id = column1 AND d.epoch = column2",
-                groups(portion.len(), 2)
-            );
-            let values =
-                portion.iter().flat_map(|place| values![rows[*place].write.delivery.uuid(), rows[*place].write.epoch.0]);
-            mark(&tx.fetch(sql.into(), values.collect()).await?, rows, portion, answers)?;
-        }
+        let still = "SELECT d.id FROM json_each($1) w CROSS JOIN deliveries d ON d.id = unhex(w.value ->> 0) AND d.epoch = w.value ->> 1";
+        let asked = places.iter().map(|place| rows[*place].write).filter(|write| write.lease != LeaseAfter::Revoke);
+        let asked: Vec<_> = asked.map(|write| (write.delivery.uuid().simple(), write.epoch.0)).collect();
+        held.extend(ids(&tx.fetch(still.into(), vec![Value::json(&asked)]).await?)?);
     }
-    for portion in portions(&revoked) {
-        let values = portion.iter().flat_map(|place| end_values(&rows[*place])).collect();
-        let held = tx.fetch((end_sql(portion.len()) + " RETURNING id").into(), values).await?;
-        mark(&held, rows, portion, answers)?;
-    }
-    Ok(())
-}
-
-/// Marks those of `places` whose deliveries are among the ids in `held`.
-fn mark(
-    held: &[SqliteRow],
-    rows: &[WriteColumns<'_>],
-    places: &[usize],
-    answers: &mut [Held],
-) -> sqlx::Result<()> {
-    let held: HashSet<_> = held.iter().map(|row| Reader::of(row).id()).collect::<sqlx::Result<_>>()?;
     for place in places {
-        if held.contains(&rows[*place].write.delivery.uuid()) {
+        let write = rows[*place].write;
+        let all = counted == own as u64 && write.lease != LeaseAfter::Revoke;
+        if all || held.contains(&write.delivery.uuid()) {
             answers[*place] = Held::Yes;
         }
     }
     Ok(())
 }
 
-/// The posts of these deliveries take over the status that follows from all of their deliveries.
-async fn follow(connection: &mut SqliteConnection, deliveries: &[Uuid]) -> sqlx::Result<()> {
-    for portion in portions(deliveries) {
-        let sql = format!(
-            concat!(
-                "UPDATE posts SET status = (SELECT ",
-                status_of!(),
-                " FROM deliveries WHERE post_id = posts.id) \
-                 WHERE id IN (SELECT post_id FROM deliveries WHERE id IN (VALUES {}))"
-            ),
-            groups(portion.len(), 1)
-        );
-        query(sql.into(), portion.iter().map(|id| (*id).into()).collect()).execute(&mut *connection).await?;
-    }
-    Ok(())
+fn ids(rows: &[SqliteRow]) -> sqlx::Result<Vec<Uuid>> {
+    rows.iter().map(|row| Reader::of(row).id()).collect()
 }
 
 pub(super) async fn renew(writer: &Writer, leases: &[Lease], until: Timestamp) -> sqlx::Result<Vec<Held>> {

@@ -10,11 +10,7 @@ use super::{
     groups, portions,
     writer::{Writer, query},
 };
-use crate::{
-    backend::Transaction as _,
-    posts::StoredPost,
-    value::values,
-};
+use crate::{backend::Transaction as _, posts::StoredPost, value::values};
 
 /// How many posts share a transaction at most.
 const GROUP: usize = 256;
