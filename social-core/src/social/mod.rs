@@ -23,7 +23,7 @@ use crate::{
     keeper::{Platforms, TokenKeeper},
     library::{MediaLibrary, MemoryLibrary},
     platform::Platform,
-    rate::{RateLedger, RateMode},
+    rate::{PlatformStop, RateLedger, RateMode},
     retry::RetryPolicy,
     store::{RestoreMark, Restored, Store},
     time::{Chance, Clock, SeededChance, SystemClock},
@@ -168,6 +168,16 @@ impl Social {
     #[must_use]
     pub fn rates(&self) -> &Arc<RateLedger> {
         &self.inner.rates
+    }
+
+    /// Networks that take nothing from the whole installation for now, as all workers over the store know it: a bill, a version that was
+    /// switched off, a limit of the app.
+    ///
+    /// # Errors
+    /// `Storage`.
+    pub async fn stops(&self) -> Result<Vec<PlatformStop>, Error> {
+        let states = self.inner.store.buckets(&self.inner.rates.stop_keys()).await?;
+        Ok(self.inner.rates.stops(self.inner.cx.now(), &states))
     }
 
     /// For calls to a network outside of a delivery.

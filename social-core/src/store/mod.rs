@@ -71,6 +71,19 @@ pub trait RateStore: Debug + Send + Sync + 'static {
         since: Timestamp,
         now: Timestamp,
     ) -> Result<Vec<BucketState>, Error>;
+
+    /// The buckets with these keys, as far as they are there.
+    ///
+    /// # Errors
+    /// `Storage`.
+    async fn buckets(&self, keys: &[String]) -> Result<Vec<BucketState>, Error>;
+
+    /// Takes the right to find out whether a block is over: of many workers that ask after its end one gets it, until `until`. A bucket
+    /// without a block is nobody's business here.
+    ///
+    /// # Errors
+    /// `Storage`.
+    async fn begin_probe(&self, key: &str, now: Timestamp, until: Timestamp) -> Result<bool, Error>;
 }
 
 /// A tenant.

@@ -342,6 +342,13 @@ impl RateStore for ProbeStore {
         self.probe.there()?;
         self.inner.exchange_rates(deltas, since, now).await
     }
+    async fn buckets(&self, keys: &[String]) -> Result<Vec<BucketState>, Error> {
+        self.inner.buckets(keys).await
+    }
+    async fn begin_probe(&self, key: &str, now: Timestamp, until: Timestamp) -> Result<bool, Error> {
+        self.probe.there()?;
+        self.inner.begin_probe(key, now, until).await
+    }
 }
 
 #[async_trait]

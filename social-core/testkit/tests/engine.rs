@@ -701,3 +701,50 @@ async fn a_trickle_is_claimed_in_batches_and_still_on_time() {
     stop.send(()).unwrap();
     running.await.unwrap().unwrap();
 }
+
+/// F8: a bill that is not paid stops the whole network. Nobody's attempt is used, one call per window finds out whether it is over, operators
+/// see it, and everything goes out when it is.
+#[tokio::test]
+async fn a_stop_of_a_whole_network_is_seen_and_probed_by_one_call_per_window() {
+    let network = FakeNetwork::default();
+    let shop = Shop::open(vec![FakePlatform::new("fake", network.clone()).accounts(20)]).await;
+    let pay = Duration::from_secs(900);
+    let billing = || Error::new(ErrorKind::Billing, "publish.commit").retry_after(pay).effect_none();
+    network.next("commit", Turn::Fail(billing()));
+    let mut posts = Vec::new();
+    for account in &shop.accounts {
+        let draft = Draft::text(format!("on {}", account.profile.remote_id));
+        posts.push(shop.social.schedule(&shop.user, draft).on([account]).send().await.unwrap());
+    }
+    shop.tick().await;
+    assert_eq!(network.calls("commit"), 1, "one refusal stops all accounts");
+    let stops = shop.social.stops().await.unwrap();
+    assert_eq!(stops.len(), 1);
+    assert_eq!((stops[0].platform.as_str(), stops[0].reason), ("fake", social_core::rate::Stop::Billing));
+    assert_eq!(stops[0].until, later(shop.clock.now(), signed(pay)));
+
+    // Not paid at the first probe; a post with a file probes with its upload, not after it.
+    (0..30).for_each(|_| network.next("prepare", Turn::Pass));
+    network.next("commit", Turn::Fail(billing()));
+    let mut windows = 0;
+    for _ in 0..100 {
+        shop.clock.advance(Duration::from_secs(12));
+        shop.tick().await;
+        if network.calls("commit") == 2 {
+            windows += 1;
+        }
+        assert!(network.calls("commit") <= 2 || windows > 60, "one call in {windows} windows of 12 s");
+        if network.calls("commit") > 2 {
+            break;
+        }
+    }
+    for _ in 0..50 {
+        shop.clock.advance(Duration::from_secs(12));
+        shop.tick().await;
+    }
+    assert_eq!(network.posts().len(), 20, "everything goes out when it is over");
+    assert!(shop.social.stops().await.unwrap().is_empty());
+    for post in &posts {
+        assert_eq!(shop.delivery(post).await.attempt, 1, "waiting uses no attempt");
+    }
+}
