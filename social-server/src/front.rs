@@ -18,6 +18,11 @@ use crate::{
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The time that a request may take, uploads and endless answers excepted.
 const DEADLINE: Duration = Duration::from_secs(90);
+/// The longest path with its query.
+const MAX_TARGET_BYTES: usize = 8 * 1024;
+/// The most header fields, and their bytes together.
+const MAX_HEADERS: usize = 64;
+const MAX_HEADER_BYTES: usize = 32 * 1024;
 
 /// Names, logs and counts a request. Addresses stay out of the log: they may hold one-time secrets.
 pub(crate) async fn layer(Extract(state): Extract<State>, request: Request, next: Next) -> Response {
@@ -25,7 +30,10 @@ pub(crate) async fn layer(Extract(state): Extract<State>, request: Request, next
     let id = request_id(&request);
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str).to_owned();
-    let mut response = carried_out(&state, request, next).await;
+    let mut response = match too_long(&request) {
+        Some(problem) => problem.into_response(),
+        None => carried_out(&state, request, next).await,
+    };
     let cause = settle(&mut response, &id);
     if let Ok(value) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(REQUEST_ID, value);
@@ -34,6 +42,18 @@ pub(crate) async fn layer(Extract(state): Extract<State>, request: Request, next
     let elapsed = started.elapsed();
     note(&id, &method, &route, status, elapsed, cause.as_deref());
     response
+}
+
+/// Refuses what no client of ours sends: it would only be carried about.
+fn too_long(request: &Request) -> Option<Problem> {
+    let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
+    if target > MAX_TARGET_BYTES {
+        return Some(Problem::of_status(StatusCode::URI_TOO_LONG));
+    }
+    let headers = request.headers();
+    let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    (headers.len() > MAX_HEADERS || bytes > MAX_HEADER_BYTES)
+        .then(|| Problem::of_status(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE))
 }
 
 /// A proxy's name for the request if it is plain, or a new one.
@@ -115,8 +135,9 @@ fn known(method: &Method) -> &'static str {
 fn note(id: &str, method: &Method, route: &str, status: u16, elapsed: Duration, cause: Option<&str>) {
     let ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
     let method = known(method);
-    match status {
-        500.. => {
+    match (status, cause) {
+        // A fault of ours.
+        (500, cause) => {
             let cause = cause.unwrap_or("no cause was given");
             tracing::error!(
                 request.id = id,
@@ -126,6 +147,18 @@ fn note(id: &str, method: &Method, route: &str, status: u16, elapsed: Duration, 
                 ms,
                 cause,
                 "{method} {route} failed with {status}: {cause}"
+            );
+        }
+        // A network, the database or a disk that does not do its part.
+        (501.., Some(cause)) => {
+            tracing::warn!(
+                request.id = id,
+                method,
+                route,
+                status,
+                ms,
+                cause,
+                "{method} {route} was answered with {status}: {cause}"
             );
         }
         _ if matches!(route, "/healthz" | "/readyz" | "/metrics") => {

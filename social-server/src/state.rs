@@ -4,14 +4,14 @@ use std::{
     collections::HashMap,
     net::SocketAddr,
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
 use jiff::Timestamp;
 use metrics_exporter_prometheus::PrometheusHandle;
 use social_core::{
-    Clock, Error, ErrorKind, Platform, PlatformId, Social, Store, UserId, crypto,
+    Clock, Error, ErrorKind, Platform, PlatformId, Social, Store, crypto,
     descriptor::Abilities,
     vault::{KeyRing, Purpose, Vault},
 };
@@ -24,6 +24,8 @@ use crate::{
     intake::Intake,
     library::ServerLibrary,
     limiter::Limiter,
+    listeners::Listeners,
+    readiness::Readiness,
 };
 
 /// An installation with everything that its routes need. Cheap to clone; clones are the same installation.
@@ -48,6 +50,7 @@ pub struct Shared {
     /// Work that goes on when its caller has gone away.
     pub(crate) tasks: TaskTracker,
     pub(crate) listeners: Listeners,
+    pub(crate) readiness: Readiness,
     recorder: Option<PrometheusHandle>,
 }
 
@@ -232,6 +235,7 @@ impl StateBuilder {
             stopping: CancellationToken::new(),
             tasks: TaskTracker::new(),
             listeners: Listeners::default(),
+            readiness: Readiness::default(),
             recorder,
         })))
     }
@@ -251,39 +255,6 @@ pub fn key_ring(config: &Config) -> Result<KeyRing, Error> {
 
 pub(crate) fn faulty(message: impl Into<std::borrow::Cow<'static, str>>) -> Error {
     Error::new(ErrorKind::Config, "start").message(message).effect_none()
-}
-
-/// How many live streams each user has open.
-#[derive(Debug, Default, Clone)]
-pub(crate) struct Listeners(Arc<Mutex<HashMap<UserId, usize>>>);
-
-/// A place among the listeners; given back when dropped.
-#[derive(Debug)]
-pub(crate) struct Listening(Listeners, UserId);
-
-impl Listeners {
-    /// Takes a place, unless the user has `most` already.
-    pub(crate) fn enter(&self, user: UserId, most: usize) -> Option<Listening> {
-        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = open.entry(user).or_default();
-        if *count >= most {
-            return None;
-        }
-        *count += 1;
-        Some(Listening(self.clone(), user))
-    }
-}
-
-impl Drop for Listening {
-    fn drop(&mut self) {
-        let mut open = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = open.get_mut(&self.1) {
-            *count = count.saturating_sub(1);
-            if *count == 0 {
-                open.remove(&self.1);
-            }
-        }
-    }
 }
 
 /// Where the media folder is, as it is shown to operators.

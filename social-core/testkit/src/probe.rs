@@ -285,6 +285,12 @@ impl PostStore for ProbeStore {
     async fn append_log(&self, delivery: DeliveryId, entry: &LogEntry) -> Result<(), Error> {
         self.inner.append_log(delivery, entry).await
     }
+    async fn note_deletion(&self, delivery: DeliveryId, entry: &LogEntry) -> Result<bool, Error> {
+        self.inner.note_deletion(delivery, entry).await
+    }
+    async fn deletions(&self, user: UserId, deliveries: &[DeliveryId]) -> Result<Vec<(DeliveryId, Timestamp)>, Error> {
+        self.inner.deletions(user, deliveries).await
+    }
     async fn scheduled_after(&self, account: AccountId, after: Timestamp) -> Result<u64, Error> {
         self.inner.scheduled_after(account, after).await
     }
@@ -294,6 +300,18 @@ impl PostStore for ProbeStore {
 impl MediaStore for ProbeStore {
     async fn insert_media(&self, user: UserId, media: &StoredMedia, now: Timestamp) -> Result<(), Error> {
         self.inner.insert_media(user, media, now).await
+    }
+    async fn insert_media_within(
+        &self,
+        user: UserId,
+        media: &StoredMedia,
+        quota: u64,
+        now: Timestamp,
+    ) -> Result<bool, Error> {
+        self.inner.insert_media_within(user, media, quota, now).await
+    }
+    async fn delete_media(&self, user: UserId, id: MediaId) -> Result<bool, Error> {
+        self.inner.delete_media(user, id).await
     }
     async fn media(&self, user: UserId, id: MediaId) -> Result<Option<StoredMedia>, Error> {
         self.inner.media(user, id).await
@@ -348,8 +366,14 @@ impl AdminStore for ProbeStore {
     ) -> Result<Idempotent, Error> {
         self.inner.begin_idempotent(user, key, fingerprint, now, stale_before).await
     }
-    async fn finish_idempotent(&self, user: UserId, key: &str, answer: Option<(u16, &[u8])>) -> Result<(), Error> {
-        self.inner.finish_idempotent(user, key, answer).await
+    async fn finish_idempotent(
+        &self,
+        user: UserId,
+        key: &str,
+        begun_at: Timestamp,
+        answer: Option<(u16, &[u8])>,
+    ) -> Result<(), Error> {
+        self.inner.finish_idempotent(user, key, begun_at, answer).await
     }
     async fn purge_idempotent(&self, before: Timestamp) -> Result<u64, Error> {
         self.inner.purge_idempotent(before).await

@@ -48,14 +48,8 @@ pub(crate) async fn ready(Extract(state): Extract<State>) -> Result<Json<HealthV
     if state.stopping.is_cancelled() {
         return Err(not_now("the server is stopping"));
     }
-    match tokio::time::timeout(PATIENCE, state.store().check()).await {
-        Ok(Ok(())) => Ok(Json(HealthView { status: "ok", version: env!("CARGO_PKG_VERSION") })),
-        Ok(Err(error)) => {
-            tracing::warn!(%error, "the database does not answer");
-            Err(not_now("database: it cannot be read and written"))
-        }
-        Err(_) => Err(not_now("database: no answer in time")),
-    }
+    state.readiness.check(&state).await.map_err(not_now)?;
+    Ok(Json(HealthView { status: "ok", version: env!("CARGO_PKG_VERSION") }))
 }
 
 /// What was counted, as Prometheus reads it. On an installation for this machine alone it needs no key; elsewhere the admin key or

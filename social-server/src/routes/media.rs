@@ -96,7 +96,7 @@ pub(crate) async fn upload(
             if stored["sha256"].as_str() != Some(sent.as_str()) {
                 return Err(idempotency::mismatch());
             }
-            Ok(idempotency::replay(status, answer))
+            Ok(idempotency::replay("/media", status, answer))
         }
     }
 }
