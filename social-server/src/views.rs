@@ -663,8 +663,8 @@ pub struct LogView {
     pub success: Option<bool>,
     /// Attempts used by then.
     pub attempt: u32,
-    /// What belongs to it.
-    #[schema(value_type = Object)]
+    /// What belongs to it; null for what says it all by its name.
+    #[schema(value_type = Option<Object>)]
     pub response: Value,
     /// When.
     #[schema(value_type = String, format = DateTime)]

@@ -51,8 +51,8 @@ pub(crate) struct EventView {
     success: Option<bool>,
     /// Attempts used by then.
     attempt: u32,
-    /// What belongs to it.
-    #[schema(value_type = Object)]
+    /// What belongs to it; null for what says it all by its name.
+    #[schema(value_type = Option<Object>)]
     response: Value,
     /// When.
     #[schema(value_type = String, format = DateTime)]
