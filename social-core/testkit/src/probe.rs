@@ -39,6 +39,8 @@ pub struct Probe {
     die_at: AtomicUsize,
     died: Notify,
     claims: AtomicUsize,
+    checks: AtomicUsize,
+    looks: AtomicUsize,
 }
 
 impl Default for Probe {
@@ -48,6 +50,8 @@ impl Default for Probe {
             die_at: AtomicUsize::new(usize::MAX),
             died: Notify::new(),
             claims: AtomicUsize::new(0),
+            checks: AtomicUsize::new(0),
+            looks: AtomicUsize::new(0),
         }
     }
 }
@@ -72,6 +76,16 @@ impl Probe {
     /// How often workers asked for something to do.
     pub fn claims(&self) -> usize {
         self.claims.load(Ordering::SeqCst)
+    }
+
+    /// How often somebody asked whether the store can be read and written.
+    pub fn checks(&self) -> usize {
+        self.checks.load(Ordering::SeqCst)
+    }
+
+    /// How often somebody looked for what is new in a history.
+    pub fn looks(&self) -> usize {
+        self.looks.load(Ordering::SeqCst)
     }
 
     /// Completes when the worker has died.
@@ -280,6 +294,7 @@ impl PostStore for ProbeStore {
         self.inner.logs(user, filter, page).await
     }
     async fn logs_since(&self, user: UserId, after: Option<LogId>, limit: usize) -> Result<Vec<LogRow>, Error> {
+        self.probe.looks.fetch_add(1, Ordering::SeqCst);
         self.inner.logs_since(user, after, limit).await
     }
     async fn append_log(&self, delivery: DeliveryId, entry: &LogEntry) -> Result<(), Error> {
@@ -388,6 +403,7 @@ impl AdminStore for ProbeStore {
         self.inner.key_usage().await
     }
     async fn check(&self) -> Result<(), Error> {
+        self.probe.checks.fetch_add(1, Ordering::SeqCst);
         self.inner.check().await
     }
     fn describe(&self) -> String {
