@@ -125,20 +125,20 @@ pub(crate) async fn create_key(
 ) -> Result<Created<KeyView>, Problem> {
     let now = state.now();
     let mut wrong = Vec::new();
-    let mut refuse = |field: String, message: &str, advice: &str| {
+    let mut wrong_field = |field: String, message: &str, advice: &str| {
         wrong.push(ViolationView::error("invalid", field, message, advice));
     };
     if body.name.trim().is_empty() || body.name.len() > 200 {
-        refuse("name".into(), "a name has 1 to 200 bytes", "Give the key a short name.");
+        wrong_field("name".into(), "a name has 1 to 200 bytes", "Give the key a short name.");
     }
     if body.expires_at.is_some_and(|end| end <= now) {
-        refuse("expires_at".into(), "the time has passed", "Choose a time in the future.");
+        wrong_field("expires_at".into(), "the time has passed", "Choose a time in the future.");
     }
     let scopes = body.scopes.unwrap_or_default();
     for (index, scope) in scopes.iter().enumerate() {
         if Scope::parse(scope).is_none() {
             let known = Scope::ALL.map(Scope::as_str).join(", ");
-            refuse(format!("scopes[{index}]"), "there is no such scope", &format!("Use one of: {known}."));
+            wrong_field(format!("scopes[{index}]"), "there is no such scope", &format!("Use one of: {known}."));
         }
     }
     if !wrong.is_empty() {

@@ -199,6 +199,41 @@ async fn what_is_not_what_it_is_called_or_no_media_is_refused_and_removed() {
 }
 
 #[tokio::test]
+async fn pictures_that_would_unfold_to_gigabytes_and_boxes_that_lie_are_refused_and_removed() {
+    let world = World::new();
+    let tenant = world.tenant("a@example.com").await;
+    // A few hundred kilobytes at most, whatever they say of themselves.
+    let mut png = sample::png(8, 8);
+    png[16..24].copy_from_slice(&[0, 0, 0x27, 0x11, 0, 0, 0x27, 0x11]);
+    let mut gif = sample::gif(8, 8, 2);
+    gif[6..10].copy_from_slice(&[0xFF, 0xFF, 0xFF, 0xFF]);
+    let mut jpeg = sample::jpeg(8, 8);
+    let frame = jpeg.windows(2).position(|two| two == [0xFF, 0xC0]).unwrap();
+    jpeg[frame + 5..frame + 9].copy_from_slice(&[0xFF, 0xFF, 0xFF, 0xFF]);
+    let film = sample::mp4(320, 240, 5000, 20_000);
+    let claims = |kind: &[u8; 4], size: u32| {
+        let mut film = film.clone();
+        let at = film.windows(4).position(|four| four == kind).unwrap();
+        film[at - 4..at].copy_from_slice(&size.to_be_bytes());
+        film
+    };
+    for (what, bytes) in [
+        ("a picture of 10,001 by 10,001", png),
+        ("an animation of 65,535 by 65,535", gif),
+        ("a photograph of 65,535 by 65,535", jpeg),
+        ("an index that reaches beyond the file", claims(b"moov", u32::MAX)),
+        ("a track shorter than its own header", claims(b"trak", 7)),
+        ("a table longer than its box", claims(b"stsd", 1 << 30)),
+        ("a film without its end", film[..film.len() / 2].to_vec()),
+    ] {
+        let answer = upload(&world, &tenant, None, bytes, None).await;
+        assert_eq!(answer.status, 422, "{what}: {answer:?}");
+        assert_eq!(answer.refused(422, "invalid")["violations"][0]["code"], "media_unusable", "{what}");
+    }
+    assert_eq!(world.media_files(), Vec::<String>::new());
+}
+
+#[tokio::test]
 async fn sizes_and_quotas_hold_with_and_without_an_announced_length() {
     let world = World::with(|config| {
         config.media_max_bytes = 1000;
