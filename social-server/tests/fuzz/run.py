@@ -152,6 +152,17 @@ def fuzz(port, key, known, options, folder, selection):
     return subprocess.run(command, cwd=folder, env=environment, check=False).returncode
 
 
+def statuses(api):
+    """How often the server answered with what, as it counted itself."""
+    found = {}
+    for line in api.send("GET", "/metrics", ADMIN)[2].decode().splitlines():
+        if line.startswith("social_http_requests_total{"):
+            labels, count = line.rsplit(" ", 1)
+            status = labels.split('status="')[1].split('"')[0]
+            found[status] = found.get(status, 0) + int(float(count))
+    return dict(sorted(found.items()))
+
+
 def errors_of(log):
     found = []
     for line in log.read_text(errors="replace").splitlines():
@@ -210,6 +221,7 @@ def main():
                 fuzz(port, ADMIN, known, options, folder, of_the_admin),
             ]
             alive = started[1].poll() is None and Api(port).send("GET", "/readyz")[0] == 200
+            answers = statuses(Api(port)) if alive else {}
             errors = errors_of(folder / "server.log")
         finally:
             for child in reversed(started):
@@ -222,7 +234,8 @@ def main():
         for line in errors[:20]:
             print(f"logged at ERROR: {line}")
         held = not any(codes) and alive and not errors
-        print(json.dumps({"held": held, "schemathesis": codes, "alive": alive, "errors": len(errors), "seed": options.seed}))
+        summary = {"held": held, "schemathesis": codes, "alive": alive, "errors": len(errors), "seed": options.seed}
+        print(json.dumps(summary | {"answers": answers}))
         sys.exit(0 if held else 1)
 
 
