@@ -498,7 +498,7 @@ async fn a_server_that_drips_runs_out_of_time_in_total() {
 async fn a_server_that_drips_all_the_while_is_told_by_its_pace() {
     let drip = Answer::raw("HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n").dripping(b"x");
     let server = Server::start(move |_| drip.clone()).await;
-    let fetcher = server.guard().slowest(1 << 20, SOON).build().unwrap();
+    let fetcher = server.guard().slowest(1 << 20, SOON).total_timeout(Duration::from_secs(5)).build().unwrap();
     let refused = fetch(&fetcher, &server.url("/")).await;
     assert!(matches!(refused, Err(FetchRefused::TimedOut { stage: Stage::Pace, .. })), "{refused:?}");
     // As slow a transfer that is over before anybody looks is none.

@@ -104,8 +104,30 @@ enum Change {
 }
 
 const KINDS: [&[u8; 4]; 24] = [
-    b"moov", b"mvhd", b"trak", b"tkhd", b"mdia", b"mdhd", b"hdlr", b"minf", b"stbl", b"stsd", b"stts", b"stsz", b"stz2",
-    b"mvex", b"mehd", b"mdat", b"free", b"ftyp", b"vide", b"soun", b"avc1", b"IHDR", b"IDAT", b"\0\0\0\0",
+    b"moov",
+    b"mvhd",
+    b"trak",
+    b"tkhd",
+    b"mdia",
+    b"mdhd",
+    b"hdlr",
+    b"minf",
+    b"stbl",
+    b"stsd",
+    b"stts",
+    b"stsz",
+    b"stz2",
+    b"mvex",
+    b"mehd",
+    b"mdat",
+    b"free",
+    b"ftyp",
+    b"vide",
+    b"soun",
+    b"avc1",
+    b"IHDR",
+    b"IDAT",
+    b"\0\0\0\0",
 ];
 
 impl Change {
@@ -187,7 +209,9 @@ fn look(file: Vec<u8>) -> Result<Option<MediaFacts>, TestCaseError> {
     prop_assert!(reads <= MOST_READS, "{reads} reads");
     let facts = match measured {
         Ok(facts) => facts,
-        Err(MeasureError::Unreadable(error)) => return Err(TestCaseError::fail(format!("not the source's fault: {error}"))),
+        Err(MeasureError::Unreadable(error)) => {
+            return Err(TestCaseError::fail(format!("not the source's fault: {error}")));
+        }
         Err(_) => return Ok(None),
     };
     prop_assert_eq!(facts.size_bytes, length);
@@ -197,7 +221,10 @@ fn look(file: Vec<u8>) -> Result<Option<MediaFacts>, TestCaseError> {
         prop_assert!(pixels.is_none_or(|pixels| pixels <= 100_000_000), "{:?} pixels", pixels);
     }
     for codec in [&facts.video_codec, &facts.audio_codec].into_iter().flatten() {
-        prop_assert!(codec.len() <= 64 && codec.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' '), "{codec:?}");
+        prop_assert!(
+            codec.len() <= 64 && codec.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' '),
+            "{codec:?}"
+        );
     }
     Ok(Some(facts))
 }

@@ -82,7 +82,11 @@ fn idempotent(operation: &mut Operation) {
             "The same key with the same request is carried out once and answered the same again, for two days.",
         ))
         .schema(Some(
-            ObjectBuilder::new().schema_type(Type::String).min_length(Some(1)).max_length(Some(255)).pattern(Some("^[ -~]*[!-~][ -~]*$")),
+            ObjectBuilder::new()
+                .schema_type(Type::String)
+                .min_length(Some(1))
+                .max_length(Some(255))
+                .pattern(Some("^[ -~]*[!-~][ -~]*$")),
         ));
     operation.parameters.get_or_insert_default().push(RefOr::T(key.build()));
 }
@@ -93,7 +97,8 @@ fn refusals(path: &str, method: &str, operation: &Operation) -> BTreeSet<u16> {
     let mut refusals = BTreeSet::from([400, 414, 429, 431, 500, 503]);
     let secured = operation.security.is_some();
     let parameters = operation.parameters.as_deref().unwrap_or_default();
-    let queries = parameters.iter().any(|one| matches!(one, RefOr::T(one) if matches!(one.parameter_in, ParameterIn::Query)));
+    let queries =
+        parameters.iter().any(|one| matches!(one, RefOr::T(one) if matches!(one.parameter_in, ParameterIn::Query)));
     // A key that came in clear is refused everywhere, and is not asked for everywhere.
     refusals.insert(403);
     if secured {
@@ -115,8 +120,7 @@ fn refusals(path: &str, method: &str, operation: &Operation) -> BTreeSet<u16> {
     if operation.request_body.is_some() {
         refusals.insert(415);
     }
-    let asks_a_network =
-        ["/auth/c", "/accounts/{id}", "/connections/{id}", "/analytics", "/deliveries/{id}/remote"];
+    let asks_a_network = ["/auth/c", "/accounts/{id}", "/connections/{id}", "/analytics", "/deliveries/{id}/remote"];
     if asks_a_network.iter().any(|begin| path.starts_with(begin)) {
         refusals.extend([409, 422, 502]);
     }

@@ -87,7 +87,9 @@ pub fn warn_about(config: &Config, state: &State) {
         tracing::warn!("SOCIAL_ADMIN_KEY is short and may be guessed: use 32 random characters");
     }
     if state.social().platforms().next().is_none() {
-        tracing::warn!("no network is configured, so nothing can be published: set SOCIAL_X_CLIENT_ID and SOCIAL_X_CLIENT_SECRET, for example");
+        tracing::warn!(
+            "no network is configured, so nothing can be published: set SOCIAL_X_CLIENT_ID and SOCIAL_X_CLIENT_SECRET, for example"
+        );
     }
     if !config.fetch_allow.is_empty() {
         tracing::warn!("SOCIAL_FETCH_ALLOW opens networks that are not public to every user");

@@ -1,12 +1,6 @@
 //! What all routes share.
 
-use std::{
-    collections::HashMap,
-    net::SocketAddr,
-    path::PathBuf,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -120,6 +114,11 @@ impl State {
     /// Ends endless answers and refuses new ones. Call it when the server stops.
     pub fn begin_stopping(&self) {
         self.stopping.cancel();
+    }
+
+    /// Lets work go on when its caller has gone away; the end of the process waits for it, as long as it can.
+    pub fn outlive(&self, work: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(work);
     }
 
     /// Completes when work whose callers have gone away is done too.

@@ -150,7 +150,8 @@ async fn a_look_makes_nothing() {
     let keys = key(folder.path(), "k1").await;
     let variables = [("SOCIAL_MASTER_KEYS", keys.as_str()), ("SOCIAL_ADMIN_KEY", "admin-key-of-the-tests-0123456789")];
     let there = || {
-        let names = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let names =
+            std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
         // SQLite keeps files of its own beside a database while it is open.
         let mut names: Vec<_> = names.filter(|name| !name.contains(".db-")).collect();
         names.sort();
@@ -160,7 +161,9 @@ async fn a_look_makes_nothing() {
     let found: Value = serde_json::from_str(&out).unwrap();
     assert_eq!((code, found["ok"].as_bool()), (0, Some(true)), "a server would start: {out}");
     assert!(there().is_empty(), "{:?}", there());
-    let warned = |check: &str| found["findings"].as_array().unwrap().iter().any(|one| one["check"] == check && one["result"] == "warn");
+    let warned = |check: &str| {
+        found["findings"].as_array().unwrap().iter().any(|one| one["check"] == check && one["result"] == "warn")
+    };
     assert!(warned("database") && warned("media folder") && warned("networks"), "{out}");
     // And what it says of networks is what the server does.
     let (mut child, url) = serve(folder.path(), &variables).await;

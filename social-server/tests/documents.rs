@@ -261,7 +261,11 @@ fn codes_of_refusals_and_violations_are_explained() {
     for network in social_platforms::KNOWN {
         let own = codes(&format!("social-platforms/{network}/src"), &["Violation::error(", "Violation::warning("], 0);
         assert!(own.len() > 3, "{network}: {own:?}");
-        assert_eq!(undocumented(own, &errors), Vec::<String>::new(), "codes of {network} are missing in docs/errors.md");
+        assert_eq!(
+            undocumented(own, &errors),
+            Vec::<String>::new(),
+            "codes of {network} are missing in docs/errors.md"
+        );
     }
     let refusals = codes("social-server/src", &["Problem::new(", "Self::new("], 1);
     assert!(refusals.len() > 30, "{refusals:?}");

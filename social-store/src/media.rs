@@ -40,13 +40,7 @@ fn columns(user: UserId, media: &StoredMedia, now: Timestamp) -> Vec<Value> {
 }
 
 impl<B: Backend> SqlStore<B> {
-    async fn insert_within(
-        &self,
-        user: UserId,
-        media: &StoredMedia,
-        quota: u64,
-        now: Timestamp,
-    ) -> sqlx::Result<bool> {
+    async fn insert_within(&self, user: UserId, media: &StoredMedia, quota: u64, now: Timestamp) -> sqlx::Result<bool> {
         let mut tx = self.backend.begin().await?;
         if let Some(lock) = B::LOCK_FILES {
             // The sum below must not be taken while somebody else adds to it.

@@ -60,7 +60,8 @@ fn target() -> PathBuf {
 /// The Python of an environment that holds what `requirements` pins. Made once, and anew when the pins change.
 fn python(folder: &Path, requirements: &Path) -> Result<PathBuf, String> {
     let python = folder.join(if cfg!(windows) { "Scripts/python.exe" } else { "bin/python" });
-    let wanted = std::fs::read_to_string(requirements).map_err(|error| format!("{}: {error}", requirements.display()))?;
+    let wanted =
+        std::fs::read_to_string(requirements).map_err(|error| format!("{}: {error}", requirements.display()))?;
     let note = folder.join("installed.txt");
     if python.is_file() && std::fs::read_to_string(&note).is_ok_and(|installed| installed == wanted) {
         return Ok(python);

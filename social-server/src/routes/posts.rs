@@ -213,8 +213,7 @@ async fn store(
     key: Option<String>,
     fetched: &mut FetchedFiles,
 ) -> Result<(Scheduled, Vec<ViolationView>), Problem> {
-    let draft =
-        asked.parts.apply(state, user, Draft::default(), &asked.accounts, Fetching::Now(fetched)).await?;
+    let draft = asked.parts.apply(state, user, Draft::default(), &asked.accounts, Fetching::Now(fetched)).await?;
     let (at, wall) = asked.when.map(|when| (when.at, when.wall)).unzip();
     let warnings = match at {
         Some(at) => grants_that_end(state, user, &asked.accounts, at).await?,
@@ -406,11 +405,7 @@ pub(crate) async fn list(
 /// Shows a post with its deliveries. Its `ETag` is for the `If-Match` of a change.
 #[utoipa::path(get, path = "/posts/{id}", tag = "posts", params(("id" = Uuid, Path, description = "Which post")),
     responses((status = 200, body = PostView)), security(("key" = [])))]
-pub(crate) async fn show(
-    Extract(state): Extract<State>,
-    caller: Caller,
-    Id(id): Id,
-) -> Result<Tagged, Problem> {
+pub(crate) async fn show(Extract(state): Extract<State>, caller: Caller, Id(id): Id) -> Result<Tagged, Problem> {
     let user = caller.may(Scope::PostsRead)?;
     let (post, deliveries) = state.store().post(user, PostId::from_uuid(id)).await?.ok_or_else(Problem::not_found)?;
     tagged(&state, user, Scheduled { post, deliveries, existing: true }).await

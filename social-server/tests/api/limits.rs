@@ -6,7 +6,8 @@ use axum::body::{Body, Bytes};
 use futures_util::{StreamExt as _, stream};
 use http::{Request, header};
 use serde_json::json;
-use social_server::Peer;
+use social_server::{Peer, serve::Running};
+use social_testkit::fake::Turn;
 
 use crate::world::{Answer, Tenant, World};
 
@@ -173,4 +174,21 @@ async fn a_key_ends_itself_and_others_only_with_the_right_to() {
     delete(&poster, id(&poster)).await.expect(204);
     world.post("/post/validate", &poster, json!({})).await.refused(401, "unauthorized");
     delete(&tenant.key, id(&manager)).await.expect(204);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_end_comes_in_time_whatever_hangs() {
+    let world = World::new();
+    let (tenant, accounts) = world.connected("a@example.com").await;
+    world.network.next("commit", Turn::Hang);
+    world.post("/post/schedule", &tenant.key, json!({ "content": "a", "accounts": [accounts[0]] })).await.expect(201);
+    let running = Running::begin(world.state.clone(), None, true, None);
+    while world.network.calls("commit") == 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    // A worker in the middle of a visible call, and work whose caller has gone away: neither ends by itself.
+    world.state.outlive(std::future::pending());
+    let asked = tokio::time::Instant::now();
+    running.finish().await;
+    assert!(asked.elapsed() <= Duration::from_secs(25), "{:?}", asked.elapsed());
 }

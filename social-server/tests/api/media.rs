@@ -420,7 +420,8 @@ async fn files_of_a_post_that_does_not_come_about_are_removed() {
     // Refused by the network's rules, by a second file that is not there, and by the time.
     let long = json!({ "content": "x".repeat(101), "accounts": [accounts[0]], "media": [picture] });
     schedule(long, None).await.refused(422, "invalid");
-    let gone = json!({ "content": "a", "accounts": [accounts[0]], "media": [picture, { "url": format!("{web}/gone") }] });
+    let gone =
+        json!({ "content": "a", "accounts": [accounts[0]], "media": [picture, { "url": format!("{web}/gone") }] });
     schedule(gone, None).await.refused(422, "invalid");
     let past = json!({ "content": "a", "accounts": [accounts[0]], "media": [picture], "scheduled_time": "2020-01-01T00:00:00Z" });
     schedule(past, None).await.refused(422, "invalid");
@@ -462,7 +463,8 @@ async fn one_user_cannot_take_all_turns_to_fetch() {
     let mut tasks = tokio::task::JoinSet::new();
     for number in 0..40 {
         let (world, greedy) = (Arc::clone(&world), greedy.clone());
-        let body = json!({ "content": format!("{number}"), "accounts": [theirs[0]], "media_url": format!("{web}/slow") });
+        let body =
+            json!({ "content": format!("{number}"), "accounts": [theirs[0]], "media_url": format!("{web}/slow") });
         tasks.spawn(async move { world.post("/post/schedule", &greedy.key, body).await });
     }
     while waiting.load(Ordering::SeqCst) < 2 {
@@ -476,4 +478,32 @@ async fn one_user_cannot_take_all_turns_to_fetch() {
     for answer in tasks.join_all().await {
         answer.expect(201);
     }
+}
+
+#[tokio::test]
+async fn a_change_that_took_longer_does_not_undo_one_that_came_meanwhile() {
+    let (arrived, go) = (Arc::new(tokio::sync::Notify::new()), Arc::new(tokio::sync::Notify::new()));
+    let (here, gate) = (Arc::clone(&arrived), Arc::clone(&go));
+    let slow = async move || {
+        here.notify_one();
+        gate.notified().await;
+        sample::png(16, 16)
+    };
+    let (world, web) = beside(axum::Router::new().route("/slow", axum::routing::get(slow)), |_| {}).await;
+    let (tenant, accounts) = world.connected("a@example.com").await;
+    let body = json!({ "content": "first", "accounts": [accounts[0]], "scheduled_time": "2026-11-23T10:00:00Z" });
+    let made = world.post("/post/schedule", &tenant.key, body).await.expect(201);
+    let path = format!("/posts/{}", made["id"].as_str().unwrap());
+    let patch = |body: Value| world.call("PATCH", &path, &tenant.key, Some(body));
+    // It read the post, and fetches its file while somebody else changes the text.
+    let late = patch(json!({ "media": [{ "url": format!("{web}/slow") }] }));
+    let quick = async {
+        arrived.notified().await;
+        patch(json!({ "content": "second" })).await.expect(200);
+        go.notify_one();
+    };
+    let (late, ()) = tokio::join!(late, quick);
+    late.refused(409, "conflict");
+    assert_eq!(world.get(&path, &tenant.key).await.expect(200)["content"], "second");
+    assert_eq!(world.media_files(), Vec::<String>::new(), "and its file is gone");
 }

@@ -284,7 +284,8 @@ async fn o9_what_a_network_says_is_neither_shown_nor_passed_on() {
             let path = format!(
                 "/auth/callback/x?error={error}&error_description={evil}&error_uri=https://evil.example/marker&state={state}"
             );
-            let request = Request::builder().uri(path).header(header::COOKIE, cookies).header(header::ACCEPT, "text/html");
+            let request =
+                Request::builder().uri(path).header(header::COOKIE, cookies).header(header::ACCEPT, "text/html");
             let answer = world.send(request.body(Body::empty()).unwrap()).await;
             let text = format!("{:?} {}", answer.headers, String::from_utf8_lossy(&answer.bytes));
             assert!(!text.contains("marker") && !text.contains("<script") && !text.contains("evil.example"), "{text}");

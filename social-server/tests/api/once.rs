@@ -56,7 +56,8 @@ async fn an_answer_is_repeated_only_to_keys_that_could_have_asked() {
     let spare = world.key(&tenant, &[]).await;
     let scheduled = json!({ "content": "a", "accounts": [accounts[0]], "scheduled_time": "2026-11-23T10:00:00Z" });
     let post = world.post("/post/schedule", &tenant.key, scheduled.clone()).await.expect(201);
-    let published = world.post("/post/schedule", &tenant.key, json!({ "content": "b", "accounts": [accounts[0]] })).await;
+    let published =
+        world.post("/post/schedule", &tenant.key, json!({ "content": "b", "accounts": [accounts[0]] })).await;
     let published = published.expect(201)["deliveries"][0]["id"].as_str().unwrap().to_owned();
     world.work().await;
     let id = |value: &Value| value.as_str().unwrap().to_owned();
@@ -78,7 +79,8 @@ async fn an_answer_is_repeated_only_to_keys_that_could_have_asked() {
     ];
     for (number, (method, _, path, body)) in calls.iter().enumerate() {
         let once = format!("call-{number}");
-        let send = |key: String| world.keyed(method, path, Box::leak(key.into_boxed_str()), body.clone(), Some(once.as_str()));
+        let send =
+            |key: String| world.keyed(method, path, Box::leak(key.into_boxed_str()), body.clone(), Some(once.as_str()));
         let first = send(tenant.key.clone()).await;
         assert!(first.status.is_success(), "{method} {path}: {first:?}");
         send(reader.clone()).await.refused(403, "missing_scope");
@@ -114,7 +116,8 @@ async fn repeated_answers_say_where_the_thing_is() {
 async fn a_post_remembers_its_key_for_longer_than_the_answer_is_kept() {
     let world = World::new();
     let (tenant, accounts) = world.connected("a@example.com").await;
-    let body = |text: &str| json!({ "content": text, "accounts": [accounts[0]], "scheduled_time": "2026-12-22T10:00:00Z" });
+    let body =
+        |text: &str| json!({ "content": text, "accounts": [accounts[0]], "scheduled_time": "2026-12-22T10:00:00Z" });
     let send = |text: &str| world.keyed("POST", "/post/schedule", &tenant.key, Some(body(text)), Some("order-17"));
     let first = send("a").await.expect(201);
     world.advance(50 * 3600);

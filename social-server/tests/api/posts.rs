@@ -441,23 +441,6 @@ async fn a_change_that_is_based_on_something_old_is_refused() {
 }
 
 #[tokio::test]
-async fn changes_at_the_same_time_do_not_undo_each_other() {
-    let world = World::new();
-    let (tenant, accounts) = world.connected("a@example.com").await;
-    let body = json!({ "content": "first", "accounts": [accounts[0]], "scheduled_time": "2026-11-23T10:00:00Z" });
-    let made = schedule(&world, &tenant, body).await;
-    let path = format!("/posts/{}", made["id"].as_str().unwrap());
-    let changes = [json!({ "content": "said" }), json!({ "thread": ["more"] })];
-    let [a, b] = changes.map(|body| world.call("PATCH", &path, &tenant.key, Some(body)));
-    let (a, b) = tokio::join!(a, b);
-    let shown = post(&world, &tenant, &made["id"]).await;
-    for (answer, there) in [(a, shown["content"] == "said"), (b, shown["thread"] == json!(["more"]))] {
-        assert_eq!(answer.status == 200, there, "whoever was told of a success has it: {answer:?} {shown}");
-        assert!(answer.status == 200 || answer.status == 409, "{answer:?}");
-    }
-}
-
-#[tokio::test]
 async fn a_post_that_was_deleted_there_says_so_and_its_history_once() {
     let world = World::new();
     let (tenant, accounts) = world.connected("a@example.com").await;

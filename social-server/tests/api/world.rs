@@ -116,7 +116,9 @@ impl World {
         change(&mut config);
         let (store, probe) = (MemoryStore::new(), Arc::new(Probe::default()));
         let clock = ManualClock::at("2026-11-22T08:00:00Z".parse().unwrap());
-        let mut builder = State::builder(config).store(Arc::new(ProbeStore::new(Arc::new(store.clone()), probe.clone()))).clock(Arc::new(clock.clone()));
+        let mut builder = State::builder(config)
+            .store(Arc::new(ProbeStore::new(Arc::new(store.clone()), probe.clone())))
+            .clock(Arc::new(clock.clone()));
         for platform in platforms {
             builder = builder.platform(platform);
         }

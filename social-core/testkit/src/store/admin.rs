@@ -214,18 +214,20 @@ pub async fn media_belong_to_their_user(sut: StoreUnderTest) {
 
 /// The quota of a user holds whoever stores at the same time, and a file that is forgotten makes room.
 pub async fn a_quota_holds_among_all_who_store_files(sut: StoreUnderTest) {
-    let user = UserId::new();
     let file = || StoredMedia { id: MediaId::new(), ..image() };
-    let size = image().facts.size_bytes;
-    let quota = size * 3;
-    let many = (0..12).map(|number| {
-        let (store, file) = (sut.handle(number), file());
-        async move { store.insert_media_within(user, &file, quota, t0()).await.unwrap().then_some(file.id) }
-    });
-    let kept: Vec<_> = at_once(many).await.into_iter().flatten().collect();
-    assert_eq!(kept.len(), 3);
+    let quota = image().facts.size_bytes * 3;
     let store = &*sut.store;
-    assert_eq!(store.media_bytes(user).await.unwrap(), quota);
+    let (mut user, mut kept) = (UserId::new(), Vec::new());
+    for round in 0..10 {
+        user = UserId::new();
+        let many = (0..24).map(|number| {
+            let (store, file) = (sut.handle(number), file());
+            async move { store.insert_media_within(user, &file, quota, t0()).await.unwrap().then_some(file.id) }
+        });
+        kept = at_once(many).await.into_iter().flatten().collect();
+        assert_eq!(kept.len(), 3, "round {round}");
+        assert_eq!(store.media_bytes(user).await.unwrap(), quota);
+    }
     let late = file();
     assert!(!store.insert_media_within(user, &late, quota, t0()).await.unwrap());
     assert_eq!(store.media(user, late.id).await.unwrap(), None);
