@@ -267,6 +267,7 @@ fn disk(error: &std::io::Error) -> Problem {
     match error.kind() {
         std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
             Problem::new(StatusCode::INSUFFICIENT_STORAGE, "storage_full", "the disk for files is full")
+                .because(format!("the media folder: {error}"))
                 .advice("There is no room for files right now. Please tell whoever runs this installation.")
         }
         _ => Problem::internal(format!("the media folder: {error}")),

@@ -131,6 +131,13 @@ impl Problem {
         self
     }
 
+    /// Why it came to that, for the log alone: it makes an answer of 5xx a warning there.
+    #[must_use]
+    pub(crate) fn because(mut self, cause: impl Into<String>) -> Self {
+        self.0.cause = Some(cause.into());
+        self
+    }
+
     /// Adds a header to the answer.
     #[must_use]
     pub fn header(mut self, name: HeaderName, value: impl TryInto<HeaderValue>) -> Self {

@@ -108,6 +108,7 @@ pub fn recorder() -> Result<PrometheusHandle, Error> {
     let help = [
         ("social_deliveries_total", "Deliveries that ended, by network and outcome."),
         ("social_http_requests_total", "Requests to this server."),
+        ("social_connections_refused_total", "Connections that were closed because their address had too many."),
     ];
     for (name, text) in help {
         metrics::describe_counter!(name, text);

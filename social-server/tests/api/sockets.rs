@@ -51,6 +51,34 @@ async fn callers_that_dawdle_over_their_first_line_are_let_go_and_others_are_ser
 }
 
 #[tokio::test]
+async fn heads_that_never_end_are_refused_before_they_do() {
+    let world = World::new();
+    let served = serve(&world, Duration::from_secs(10)).await;
+    let many = "x-a: b\r\n".repeat(150);
+    let large = format!("x-a: {}\r\n", "a".repeat(200_000));
+    let target = "a".repeat(200_000);
+    for (what, head) in [
+        ("many", format!("GET /healthz HTTP/1.1\r\n{many}\r\n")),
+        ("large", format!("GET /healthz HTTP/1.1\r\n{large}\r\n")),
+        ("long", format!("GET /{target} HTTP/1.1\r\n\r\n")),
+    ] {
+        let mut stream = TcpStream::connect(served.address).await.unwrap();
+        // The server may close before all of it is written.
+        stream.write_all(head.as_bytes()).await.ok();
+        let mut answer = Vec::new();
+        let read = tokio::time::timeout(Duration::from_secs(20), stream.read_to_end(&mut answer)).await;
+        read.expect("an end").ok();
+        let text = String::from_utf8_lossy(&answer);
+        let status = text.split(' ').nth(1).unwrap_or_default();
+        assert!(["", "431", "414"].contains(&status), "{what}: {text}");
+    }
+    let healthy = reqwest::get(format!("http://{}/healthz", served.address)).await.unwrap();
+    assert_eq!(healthy.status(), 200);
+    served.stop.cancel();
+    served.task.await.unwrap();
+}
+
+#[tokio::test]
 async fn events_are_live_resumable_and_end_with_the_server() {
     let world = World::new();
     let (tenant, accounts) = world.connected("a@example.com").await;
