@@ -99,6 +99,8 @@ fn public_addresses_are_told_from_all_others() {
         "64:ff9b:1::1",
         "100::1",
         "100:0:0:1::1",
+        "2001:1::2",
+        "2001:1::3",
         "2001::1",
         "2001:0:4136:e378:8000:63bf:3fff:fdd2",
         "2001:1::1",
@@ -126,6 +128,7 @@ fn public_addresses_are_told_from_all_others() {
         "4000::1",
         "8000::1",
     ];
+    assert!(public.len() + special.len() >= 60);
     for text in public {
         assert!(is_public(text.parse().unwrap()), "{text} is public");
     }
@@ -170,6 +173,30 @@ async fn urls_are_refused_for_what_they_say() {
         ("https://localhost./", Private),
         ("https://LOCALHOST/", Private),
         ("https://intranet/", Private),
+        ("https://0.0.0.0/", Private),
+        ("https://127.0.1/", Private),
+        ("https://0x7f000001/", Private),
+        ("https://017700000001/", Private),
+        ("https://0x7F.0.0.0x1/", Private),
+        ("https://127%2e0%2e0%2e1/", Private),
+        ("https://127。0。0。1/", Private),
+        ("https://①②⑦.0.0.1/", Private),
+        ("https://[::]/", Private),
+        ("https://[0:0:0:0:0:ffff:a9fe:a9fe]/", Private),
+        ("https://[::ffff:0:127.0.0.1]/", Private),
+        ("https://[::127.0.0.1]/", Private),
+        ("https://[2001:0:4136:e378:8000:63bf:80ff:fffe]/", Private),
+        ("https://[fe80::1]/", Private),
+        ("https://[fc00::1]/", Private),
+        ("https://[ff02::1]/", Private),
+        ("https://172.31.255.255/", Private),
+        ("https://100.64.0.1/", Private),
+        ("https://198.18.0.1/", Private),
+        ("https://192.0.2.1/", Private),
+        ("https://224.0.0.1/", Private),
+        ("https://255.255.255.255/", Private),
+        ("https://metadata.google.internal/", Private),
+        ("https://translated.example/", Private),
         ("https://mixed.example/", Private),
         ("https://sixth.example/", Private),
         ("ftp://public.example/", Scheme),
@@ -193,9 +220,12 @@ async fn urls_are_refused_for_what_they_say() {
         ("localhost.", vec![vec!["127.0.0.1"]]),
         ("intranet", vec![vec!["10.1.2.3"]]),
         ("mixed.example", vec![vec!["93.184.216.34", "10.0.0.1"]]),
+        ("metadata.google.internal", vec![vec!["169.254.169.254"]]),
+        ("translated.example", vec![vec!["64:ff9b::a00:1"]]),
         ("sixth.example", vec![vec!["::ffff:93.184.216.34"]]),
     ]);
     let fetcher = GuardedFetcher::builder().allow_http().resolver(names).build().unwrap();
+    assert!(cases.len() >= 60, "{} cases", cases.len());
     for (url, why) in cases {
         let error = fetch(&fetcher, url).await.expect_err(url);
         let found = match error {
@@ -462,6 +492,19 @@ async fn a_server_that_drips_runs_out_of_time_in_total() {
     let fetcher = server.guard().total_timeout(Duration::from_millis(150)).build().unwrap();
     let refused = fetch(&fetcher, &server.url("/")).await;
     assert!(matches!(refused, Err(FetchRefused::TimedOut { stage: Stage::Total, .. })), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_server_that_drips_all_the_while_is_told_by_its_pace() {
+    let drip = Answer::raw("HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n").dripping(b"x");
+    let server = Server::start(move |_| drip.clone()).await;
+    let fetcher = server.guard().slowest(1 << 20, SOON).total_timeout(Duration::from_secs(5)).build().unwrap();
+    let refused = fetch(&fetcher, &server.url("/")).await;
+    assert!(matches!(refused, Err(FetchRefused::TimedOut { stage: Stage::Pace, .. })), "{refused:?}");
+    // As slow a transfer that is over before anybody looks is none.
+    let quick = Server::start(|_| Answer::ok("fine")).await;
+    let fetcher = quick.guard().slowest(u64::MAX, Duration::from_secs(60)).build().unwrap();
+    assert_eq!(fetch(&fetcher, &quick.url("/")).await.unwrap().1, b"fine");
 }
 
 #[tokio::test]

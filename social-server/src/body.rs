@@ -21,7 +21,7 @@ pub const MAX_JSON_BYTES: usize = 1024 * 1024;
 /// The deepest nesting.
 const MAX_DEPTH: usize = 64;
 /// The time that a whole JSON body may take to arrive.
-const BODY_DEADLINE: Duration = Duration::from_secs(30);
+const BODY_DEADLINE: Duration = Duration::from_secs(12);
 
 /// A JSON body.
 #[derive(Debug)]

@@ -12,7 +12,13 @@ use jiff::SignedDuration;
 use social_core::{UserId, crypto, store::ApiKey, time::later};
 use uuid::Uuid;
 
-use crate::{key::ShownKey, limiter::Spent, problem::Problem, state::State, transport::Client};
+use crate::{
+    key::ShownKey,
+    limiter::{KeyNote, Spent, Who, too_many},
+    problem::Problem,
+    state::State,
+    transport::Client,
+};
 
 /// What a key may do. A key without scopes may do everything of its user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,12 +35,21 @@ pub enum Scope {
     MediaRead,
     /// Upload files.
     MediaWrite,
+    /// Delete other keys of the user. A key may always delete itself.
+    KeysWrite,
 }
 
 impl Scope {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::AccountsRead, Self::AccountsWrite, Self::PostsRead, Self::PostsWrite, Self::MediaRead, Self::MediaWrite];
+    pub const ALL: [Self; 7] = [
+        Self::AccountsRead,
+        Self::AccountsWrite,
+        Self::PostsRead,
+        Self::PostsWrite,
+        Self::MediaRead,
+        Self::MediaWrite,
+        Self::KeysWrite,
+    ];
 
     /// The name in requests.
     #[must_use]
@@ -46,6 +61,7 @@ impl Scope {
             Self::PostsWrite => "posts:write",
             Self::MediaRead => "media:read",
             Self::MediaWrite => "media:write",
+            Self::KeysWrite => "keys:write",
         }
     }
 
@@ -104,6 +120,36 @@ impl Caller {
             _ => Ok(self.user),
         }
     }
+
+    /// Whether the key is still there, has not ended and has this scope: for answers that last longer than a request. A store that does not
+    /// answer ends nothing.
+    pub(crate) async fn still(&self, scope: Scope, state: &State) -> bool {
+        match look_up(state, self.key).await {
+            Ok(Some(key)) => {
+                key.expires_at.is_none_or(|end| end > state.now())
+                    && scopes(&key).is_none_or(|scopes| scopes.contains(&scope))
+            }
+            Ok(None) => false,
+            Err(_) => true,
+        }
+    }
+}
+
+/// A key as it was a moment ago.
+async fn look_up(state: &State, id: Uuid) -> Result<Option<Arc<ApiKey>>, social_core::Error> {
+    if let Some(key) = state.keys.get(id, state.monotonic()) {
+        return Ok(Some(key));
+    }
+    let found = state.store().key(id).await?.map(Arc::new);
+    if let Some(key) = &found {
+        state.keys.put(key.clone(), state.monotonic());
+    }
+    Ok(found)
+}
+
+/// What a key may do; `None` for everything.
+fn scopes(key: &ApiKey) -> Option<Arc<[Scope]>> {
+    (!key.scopes.is_empty()).then(|| key.scopes.iter().filter_map(|raw| Scope::parse(raw)).collect())
 }
 
 impl Authenticated {
@@ -124,7 +170,8 @@ impl FromRequestParts<State> for Authenticated {
             return Ok(known.clone());
         }
         let client = parts.extensions.get::<Client>().copied().unwrap_or_default();
-        let found = authenticate(&parts.headers, client, state).await?;
+        let note = parts.extensions.get::<KeyNote>();
+        let found = authenticate(&parts.headers, client, note, state).await?;
         parts.extensions.insert(found.clone());
         Ok(found)
     }
@@ -181,12 +228,17 @@ pub(crate) fn is_secret(token: &str, hash: Option<&[u8; 32]>) -> bool {
 /// A key that is none: refused, and after some of them not even that.
 fn guessed(client: Client, state: &State) -> Problem {
     match state.limiter.fail(client.ip, state.monotonic()) {
-        Spent::Over { wait } => crate::limiter::too_many(wait),
+        Spent::Over { wait, .. } => too_many(Who::Address, wait),
         Spent::Fits { .. } | Spent::Uncounted => refused("the key is not valid"),
     }
 }
 
-async fn authenticate(headers: &HeaderMap, client: Client, state: &State) -> Result<Authenticated, Problem> {
+async fn authenticate(
+    headers: &HeaderMap,
+    client: Client,
+    note: Option<&KeyNote>,
+    state: &State,
+) -> Result<Authenticated, Problem> {
     if headers.get_all(header::AUTHORIZATION).iter().count() > 1 {
         return Err(refused("there is more than one Authorization header"));
     }
@@ -198,16 +250,7 @@ async fn authenticate(headers: &HeaderMap, client: Client, state: &State) -> Res
         return Err(guessed(client, state));
     };
     let now = state.now();
-    let key = match state.keys.get(shown.id, state.monotonic()) {
-        Some(key) => Some(key),
-        None => {
-            let found = state.store().key(shown.id).await?.map(Arc::new);
-            if let Some(key) = &found {
-                state.keys.put(key.clone(), state.monotonic());
-            }
-            found
-        }
-    };
+    let key = look_up(state, shown.id).await?;
     let nothing = [0; 32];
     let hash = key.as_ref().map_or(&nothing, |key| &key.hash);
     let same = crypto::same_bytes(hash, &shown.hash);
@@ -217,12 +260,15 @@ async fn authenticate(headers: &HeaderMap, client: Client, state: &State) -> Res
     if key.expires_at.is_some_and(|end| end <= now) {
         return Err(refused("the key has ended").advice("This key has ended. Please make a new one."));
     }
-    if let Spent::Over { wait } = state.limiter.spend_key(key.id, state.monotonic()) {
-        return Err(crate::limiter::too_many(wait));
+    let spent = state.limiter.spend_key(key.id, state.monotonic());
+    if let Some(note) = note {
+        note.set(spent);
+    }
+    if let Spent::Over { wait, .. } = spent {
+        return Err(too_many(Who::Key, wait));
     }
     touch(state, &key);
-    let scopes = (!key.scopes.is_empty()).then(|| key.scopes.iter().filter_map(|raw| Scope::parse(raw)).collect());
-    Ok(Authenticated::User(Caller { user: key.user, key: key.id, scopes }))
+    Ok(Authenticated::User(Caller { user: key.user, key: key.id, scopes: scopes(&key) }))
 }
 
 /// Notes roughly when a key was used, beside the request.

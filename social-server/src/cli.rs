@@ -55,6 +55,7 @@ small letters without SOCIAL_, and networks stand in tables: [networks.x] client
   SOCIAL_REQUEST_LIMITS      off: callers of the API are not limited (on)
   SOCIAL_REQUESTS_PER_SECOND_IP, SOCIAL_REQUESTS_PER_SECOND_KEY  on average (400, 200); ten seconds' worth may come at once
   SOCIAL_MAX_CONNECTIONS     connections that are served at once (8192)
+  SOCIAL_MAX_CONNECTIONS_PER_IP  of one address (512); trusted proxies and this machine may have any number
   SOCIAL_LOG, SOCIAL_LOG_FORMAT  what is logged, such as `info,social_core=debug`; json, text or auto";
 
 const RESTORED: &str = "\

@@ -77,6 +77,8 @@ pub struct Config {
     pub late_limit: Span,
     /// Connections that are served at once.
     pub max_connections: usize,
+    /// Connections that one address may have at once. Trusted proxies and this machine may have any number.
+    pub max_connections_per_ip: usize,
     /// `json`, `text`, or `auto`: text on a terminal, JSON elsewhere.
     pub log_format: LogFormat,
     /// What is logged, such as `info` or `info,social_core=debug`.
@@ -129,6 +131,7 @@ impl Default for Config {
             fetch_ports: Vec::new(),
             late_limit: Span(social_core::social::DEFAULT_LATE_LIMIT),
             max_connections: 8192,
+            max_connections_per_ip: 512,
             log_format: LogFormat::Auto,
             log: "info".to_owned(),
             networks: BTreeMap::new(),

@@ -107,6 +107,31 @@ async fn examine(config: &Config, findings: &mut Findings) {
             None
         }
     };
+    if let Some(file) = missing_file(config.database_url.expose()) {
+        // A look makes nothing: opening would.
+        findings.warn(
+            "database",
+            format!("the file {file} is not there yet"),
+            "`social-server serve`, `worker` and `migrate` make it. If there should be one, look at SOCIAL_DATABASE_URL.",
+        );
+    } else {
+        open_database(config, ring, findings).await;
+    }
+    media(config, findings).await;
+    match TimeZone::get("Europe/Berlin") {
+        Ok(_) => findings.ok("time zones", "the database of zones is there"),
+        Err(_) => findings.fail("time zones", "the database of zones is not there", "Install tzdata."),
+    }
+}
+
+/// The file of an SQLite database that does not exist.
+fn missing_file(url: &str) -> Option<String> {
+    let rest = url.strip_prefix("sqlite:")?.trim_start_matches("//");
+    let file = rest.split('?').next().unwrap_or_default();
+    (!file.is_empty() && file != ":memory:" && !Path::new(file).exists()).then(|| file.to_owned())
+}
+
+async fn open_database(config: &Config, ring: Option<KeyRing>, findings: &mut Findings) {
     match tokio::time::timeout(PATIENCE, start::open_store(config)).await {
         Ok(Ok(store)) => {
             database(&*store, ring, findings).await;
@@ -124,11 +149,6 @@ async fn examine(config: &Config, findings: &mut Findings) {
             "no answer in time",
             "Look at SOCIAL_DATABASE_URL, and whether the database can be reached.",
         ),
-    }
-    media(config, findings).await;
-    match TimeZone::get("Europe/Berlin") {
-        Ok(_) => findings.ok("time zones", "the database of zones is there"),
-        Err(_) => findings.fail("time zones", "the database of zones is not there", "Install tzdata."),
     }
 }
 
@@ -186,9 +206,10 @@ fn access(config: &Config, findings: &mut Findings) {
 
 fn networks(config: &Config, findings: &mut Findings) {
     if config.networks.values().all(|network| network.client_id.is_none()) {
-        findings.fail(
+        // As the server sees it: it starts, so that users and keys can be made.
+        findings.warn(
             "networks",
-            "none is configured",
+            "none is configured, so nothing can be published",
             "Set SOCIAL_X_CLIENT_ID and SOCIAL_X_CLIENT_SECRET, for example.",
         );
     }
@@ -279,13 +300,19 @@ async fn stops(config: &Config, store: &dyn Store, findings: &mut Findings) {
 async fn media(config: &Config, findings: &mut Findings) {
     let folder = media_dir(config);
     let shown = folder.display().to_string();
-    let probe = folder.join(".doctor");
-    let written = async {
-        tokio::fs::create_dir_all(&folder).await?;
-        tokio::fs::write(&probe, b"x").await?;
-        tokio::fs::remove_file(&probe).await
-    };
-    match written.await {
+    if !folder.exists() {
+        findings.warn(
+            "media folder",
+            format!("{shown} is not there yet"),
+            "The server makes it. If there should be one, look at SOCIAL_MEDIA_DIR.",
+        );
+        return;
+    }
+    // The only way to know is to write; nothing is left behind.
+    let probe = folder.join(format!(".doctor-{}.part", std::process::id()));
+    let written = tokio::fs::write(&probe, b"x").await;
+    let removed = tokio::fs::remove_file(&probe).await;
+    match written.and(removed) {
         Ok(()) => findings.ok("media folder", format!("{shown} can be written")),
         Err(error) => {
             findings.fail(

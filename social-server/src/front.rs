@@ -9,6 +9,7 @@ use axum::{
 };
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use social_core::crypto;
+use tracing::Level;
 
 use crate::{
     problem::{self, PROBLEM_JSON, Problem, Refused},
@@ -18,6 +19,11 @@ use crate::{
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The time that a request may take, uploads and endless answers excepted.
 const DEADLINE: Duration = Duration::from_secs(90);
+/// The longest path with its query.
+const MAX_TARGET_BYTES: usize = 8 * 1024;
+/// The most header fields, and their bytes together.
+const MAX_HEADERS: usize = 64;
+const MAX_HEADER_BYTES: usize = 32 * 1024;
 
 /// Names, logs and counts a request. Addresses stay out of the log: they may hold one-time secrets.
 pub(crate) async fn layer(Extract(state): Extract<State>, request: Request, next: Next) -> Response {
@@ -25,7 +31,10 @@ pub(crate) async fn layer(Extract(state): Extract<State>, request: Request, next
     let id = request_id(&request);
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str).to_owned();
-    let mut response = carried_out(&state, request, next).await;
+    let mut response = match too_long(&request) {
+        Some(problem) => problem.into_response(),
+        None => carried_out(&state, request, next).await,
+    };
     let cause = settle(&mut response, &id);
     if let Ok(value) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(REQUEST_ID, value);
@@ -34,6 +43,18 @@ pub(crate) async fn layer(Extract(state): Extract<State>, request: Request, next
     let elapsed = started.elapsed();
     note(&id, &method, &route, status, elapsed, cause.as_deref());
     response
+}
+
+/// Refuses what no client of ours sends: it would only be carried about.
+fn too_long(request: &Request) -> Option<Problem> {
+    let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
+    if target > MAX_TARGET_BYTES {
+        return Some(Problem::of_status(StatusCode::URI_TOO_LONG));
+    }
+    let headers = request.headers();
+    let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    (headers.len() > MAX_HEADERS || bytes > MAX_HEADER_BYTES)
+        .then(|| Problem::of_status(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE))
 }
 
 /// A proxy's name for the request if it is plain, or a new one.
@@ -64,6 +85,7 @@ async fn in_time(answer: impl Future<Output = Response>) -> Response {
     tokio::time::timeout(DEADLINE, answer).await.unwrap_or_else(|_| {
         Problem::new(StatusCode::GATEWAY_TIMEOUT, "timeout", "the request took too long")
             .advice("This is taking too long. Please look whether it has happened before you try again.")
+            .because("its deadline has passed")
             .into_response()
     })
 }
@@ -112,28 +134,69 @@ fn known(method: &Method) -> &'static str {
     }
 }
 
+/// How loud an answer is: a fault of ours; a network, a database or a disk that does not do its part; everything that callers do.
+fn level(status: u16, route: &str, caused: bool) -> Level {
+    match status {
+        500 => Level::ERROR,
+        501.. if caused => Level::WARN,
+        _ if matches!(route, "/healthz" | "/readyz" | "/metrics") => Level::DEBUG,
+        _ => Level::INFO,
+    }
+}
+
 fn note(id: &str, method: &Method, route: &str, status: u16, elapsed: Duration, cause: Option<&str>) {
     let ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
-    let method = known(method);
-    match status {
-        500.. => {
-            let cause = cause.unwrap_or("no cause was given");
-            tracing::error!(
-                request.id = id,
-                method,
-                route,
-                status,
-                ms,
-                cause,
-                "{method} {route} failed with {status}: {cause}"
-            );
+    let (method, caused) = (known(method), cause.is_some());
+    let cause = cause.unwrap_or("no cause was given");
+    match level(status, route, caused) {
+        Level::ERROR => tracing::error!(
+            request.id = id,
+            method,
+            route,
+            status,
+            ms,
+            cause,
+            "{method} {route} failed with {status}: {cause}"
+        ),
+        Level::WARN => tracing::warn!(
+            request.id = id,
+            method,
+            route,
+            status,
+            ms,
+            cause,
+            "{method} {route} was answered with {status}: {cause}"
+        ),
+        Level::INFO => {
+            tracing::info!(request.id = id, method, route, status, ms, "{method} {route} was answered with {status}")
         }
-        _ if matches!(route, "/healthz" | "/readyz" | "/metrics") => {
-            tracing::debug!(request.id = id, method, route, status, ms, "{method} {route} was answered with {status}");
-        }
-        _ => tracing::info!(request.id = id, method, route, status, ms, "{method} {route} was answered with {status}"),
+        _ => tracing::debug!(request.id = id, method, route, status, ms, "{method} {route} was answered with {status}"),
     }
     let labels = [("method", method.to_owned()), ("route", route.to_owned()), ("status", status.to_string())];
     metrics::counter!("social_http_requests_total", &labels).increment(1);
     metrics::histogram!("social_http_request_seconds", "route" => route.to_owned()).record(elapsed.as_secs_f64());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mistakes_of_callers_wake_nobody() {
+        for (status, route, caused, expected) in [
+            (500, "/posts", true, Level::ERROR),
+            (500, "/posts", false, Level::ERROR),
+            (503, "/posts", true, Level::WARN),
+            (502, "/deliveries/{id}/remote", true, Level::WARN),
+            (507, "/media", true, Level::WARN),
+            // A browser that looks ahead, a full list of listeners, a server that is stopping.
+            (503, "/auth/connect/{platform}", false, Level::INFO),
+            (503, "/events", false, Level::INFO),
+            (503, "/readyz", false, Level::DEBUG),
+            (404, "/posts/{id}", false, Level::INFO),
+            (200, "/healthz", false, Level::DEBUG),
+        ] {
+            assert_eq!(level(status, route, caused), expected, "{status} {route}");
+        }
+    }
 }

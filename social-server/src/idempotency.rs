@@ -8,7 +8,7 @@ use axum::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use http_body_util::BodyExt as _;
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use social_core::{
     UserId, crypto,
     store::Idempotent,
@@ -17,7 +17,12 @@ use social_core::{
 };
 use uuid::Uuid;
 
-use crate::{body, caller::Authenticated, problem::Problem, state::State};
+use crate::{
+    body,
+    caller::{Authenticated, Scope},
+    problem::Problem,
+    state::State,
+};
 
 /// The header.
 pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -49,6 +54,9 @@ pub(crate) struct Begun {
     state: State,
     tenant: UserId,
     key: String,
+    /// When it was begun: whoever takes it over when it has become stale has another instant.
+    at: Timestamp,
+    finished: bool,
 }
 
 /// What beginning found.
@@ -68,7 +76,7 @@ pub(crate) async fn begin(state: &State, tenant: UserId, key: String, fingerprin
     let now = state.now();
     let stale = later(now, -STALE_AFTER);
     match state.store().begin_idempotent(tenant, &key, fingerprint, now, stale).await? {
-        Idempotent::Fresh => Ok(Begin::Fresh(Begun { state: state.clone(), tenant, key })),
+        Idempotent::Fresh => Ok(Begin::Fresh(Begun { state: state.clone(), tenant, key, at: now, finished: false })),
         Idempotent::InFlight => Err(Problem::new(
             StatusCode::CONFLICT,
             "idempotency_running",
@@ -107,10 +115,9 @@ async fn open(state: &State, tenant: UserId, key: &str, body: Vec<u8>) -> Result
 
 impl Begun {
     /// Keeps a good answer. A refusal is forgotten: it had no effect, so the same key may be used for a corrected request.
-    pub(crate) async fn finish(self, status: StatusCode, body: &[u8]) {
-        let Self { state, tenant, key } = &self;
+    pub(crate) async fn finish(mut self, status: StatusCode, body: &[u8]) {
         let kept = if status.is_success() {
-            match state.answers.seal(&binding(*tenant, key), body).await {
+            match self.state.answers.seal(&binding(self.tenant, &self.key), body).await {
                 Ok(sealed) => Some(sealed),
                 Err(error) => {
                     tracing::warn!(%error, "an answer could not be sealed");
@@ -121,22 +128,80 @@ impl Begun {
             None
         };
         let answer = kept.as_ref().map(|sealed| (status.as_u16(), sealed.as_bytes()));
-        if let Err(error) = state.store().finish_idempotent(*tenant, key, answer).await {
+        let store = self.state.store();
+        if let Err(error) = store.finish_idempotent(self.tenant, &self.key, self.at, answer).await {
             tracing::warn!(%error, "an answer could not be kept for its Idempotency-Key");
         }
+        self.finished = true;
     }
 }
 
-/// The answer that was given before.
-pub(crate) fn replay(status: StatusCode, body: Vec<u8>) -> Response {
+/// A request that was cut off, by its deadline or by a fault, must not keep its key busy: whoever sends it again is served.
+impl Drop for Begun {
+    fn drop(&mut self) {
+        if self.finished {
+            return;
+        }
+        let (state, tenant, key, at) = (self.state.clone(), self.tenant, std::mem::take(&mut self.key), self.at);
+        self.state.tasks.spawn(async move {
+            if let Err(error) = state.store().finish_idempotent(tenant, &key, at, None).await {
+                tracing::warn!(%error, "a request that was cut off keeps its Idempotency-Key busy for a while");
+            }
+        });
+    }
+}
+
+/// The answer that was given before to a request to `path`.
+pub(crate) fn replay(path: &str, status: StatusCode, body: Vec<u8>) -> Response {
     let json = !body.is_empty();
+    let place = place(path, status, &body);
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = status;
     response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
     if json {
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     }
+    if let Some(place) = place.and_then(|place| HeaderValue::from_str(&place).ok()) {
+        response.headers_mut().insert(header::LOCATION, place);
+    }
     response
+}
+
+/// Where the thing is that was made: the header is not stored, since the answer tells.
+fn place(path: &str, status: StatusCode, body: &[u8]) -> Option<String> {
+    let list = match path {
+        "/post/schedule" => "posts",
+        "/users" => "users",
+        "/keys" => "keys",
+        "/media" => "media",
+        _ => return None,
+    };
+    let body: serde_json::Value = serde_json::from_slice(body).ok()?;
+    (status == StatusCode::CREATED).then_some(())?;
+    Some(format!("/{list}/{}", body["id"].as_str()?))
+}
+
+/// What a key must be allowed to do before it is told what another key of its user was answered. The handler, which would refuse it, is not
+/// asked again.
+fn needed(method: &Method, path: &str) -> Option<Scope> {
+    let subject = path.trim_start_matches('/').split('/').next().unwrap_or_default();
+    match (subject, path) {
+        (_, "/post/validate") => Some(Scope::PostsRead),
+        ("post" | "posts" | "deliveries", _) => Some(Scope::PostsWrite),
+        ("accounts" | "connections" | "auth", _) => Some(Scope::AccountsWrite),
+        ("keys", _) if *method == Method::DELETE => Some(Scope::KeysWrite),
+        _ => None,
+    }
+}
+
+/// Refuses to repeat an answer to a key that could not have asked for it.
+fn may_hear(who: &Authenticated, method: &Method, path: &str) -> Result<(), Problem> {
+    let Authenticated::User(caller) = who else { return Ok(()) };
+    match needed(method, path) {
+        Some(scope) => caller.may(scope).map(drop),
+        // Nothing is known about this route: only a key without limits is told.
+        None => Scope::ALL.into_iter().try_for_each(|scope| caller.may(scope).map(drop)),
+    }
 }
 
 /// What makes two requests the same.
@@ -171,7 +236,10 @@ async fn guarded(state: State, request: Request, next: Next) -> Result<Response,
     let print = fingerprint(&parts.method, target, &body);
     let begun = match begin(&state, who.tenant(), key, print).await? {
         Begin::Fresh(begun) => begun,
-        Begin::Done(status, body) => return Ok(replay(status, body)),
+        Begin::Done(status, body) => {
+            may_hear(&who, &parts.method, parts.uri.path())?;
+            return Ok(replay(parts.uri.path(), status, body));
+        }
     };
     let response = next.run(Request::from_parts(parts, Body::from(body))).await;
     let (parts, body) = response.into_parts();

@@ -33,8 +33,12 @@ use crate::{
     state::{State, faulty},
 };
 
-/// How many users' addresses are fetched at once.
-const FETCHES: usize = 4;
+/// How many addresses are fetched at once, for all users together and for each.
+const FETCHES: usize = 16;
+const FETCHES_PER_USER: usize = 2;
+/// A host that sends slower than this is given up after a while: its turn belongs to others too.
+const SLOWEST_HOST_BYTES_PER_S: u64 = 16 * 1024;
+const PATIENCE_WITH_HOSTS: Duration = Duration::from_secs(20);
 /// A sender that is slower than this over a minute is let go.
 const SLOWEST_BYTES_PER_S: u64 = 4 * 1024;
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -89,6 +93,7 @@ impl Intake {
         if config.fetch_http == Switch::On {
             fetcher = fetcher.allow_http();
         }
+        let fetcher = fetcher.slowest(SLOWEST_HOST_BYTES_PER_S, PATIENCE_WITH_HOSTS);
         let fetcher = fetcher.build().map_err(|error| faulty("the fetcher cannot be built").source(error))?;
         Ok(Self {
             library,
@@ -196,7 +201,11 @@ impl Intake {
         if !place.fits(1, held, self.quota) {
             return Err(over_quota());
         }
-        let _turn = self.fetching.acquire().await.map_err(|_| Problem::internal("the fetcher is closed"))?;
+        // Their own turn first: who waits behind their own fetches takes no place from others.
+        let closed = |_| Problem::internal("the fetcher is closed");
+        let own = Arc::clone(&place.fetching);
+        let _own_turn = own.acquire().await.map_err(closed)?;
+        let _turn = self.fetching.acquire().await.map_err(closed)?;
         let scratch = Scratch::new(&self.library);
         let file = tokio::fs::File::create(&scratch.path).await.map_err(|e| disk(&e))?;
         let file = BufWriter::with_capacity(256 * 1024, file);
@@ -229,23 +238,17 @@ impl Intake {
         }
         facts.sha256 = Some(sha256);
         let stored = StoredMedia { id: scratch.id, facts };
-        // Other files of this user may have been kept since this one began. They are kept one after the other,
-        // so that each is counted by the next.
-        let user = place.user;
-        let _turn = place.turn.lock().await;
-        let held = state.store().media_bytes(user).await?;
-        if held.saturating_add(stored.facts.size_bytes) > self.quota {
-            return Err(over_quota());
-        }
         self.library.folder().adopt(scratch.id).await?;
-        let kept = state.store().insert_media(user, &stored, state.now()).await;
-        if let Err(error) = kept {
-            if let Err(left) = social_core::library::MediaLibrary::remove(&self.library, stored.id).await {
-                tracing::warn!(media.id = %stored.id, error = %left, "a file that is in no list could not be removed");
-            }
-            return Err(error.into());
+        // Other files of this user may have been kept since this one began, here or by another process: the store counts them once more.
+        let refused = match state.store().insert_media_within(place.user, &stored, self.quota, state.now()).await {
+            Ok(true) => return Ok(stored),
+            Ok(false) => over_quota(),
+            Err(error) => error.into(),
+        };
+        if let Err(left) = social_core::library::MediaLibrary::remove(&self.library, stored.id).await {
+            tracing::warn!(media.id = %stored.id, error = %left, "a file that is in no list could not be removed");
         }
-        Ok(stored)
+        Err(refused)
     }
 }
 
@@ -264,6 +267,7 @@ fn disk(error: &std::io::Error) -> Problem {
     match error.kind() {
         std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
             Problem::new(StatusCode::INSUFFICIENT_STORAGE, "storage_full", "the disk for files is full")
+                .because(format!("the media folder: {error}"))
                 .advice("There is no room for files right now. Please tell whoever runs this installation.")
         }
         _ => Problem::internal(format!("the media folder: {error}")),
@@ -339,12 +343,18 @@ impl Drop for Scratch {
 struct Coming(Arc<Mutex<HashMap<UserId, Arriving>>>);
 
 /// What one user has on the way.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Arriving {
     bytes: u64,
     places: usize,
-    /// Whose turn it is to be kept.
-    turn: Arc<tokio::sync::Mutex<()>>,
+    /// Turns to fetch.
+    fetching: Arc<Semaphore>,
+}
+
+impl Default for Arriving {
+    fn default() -> Self {
+        Self { bytes: 0, places: 0, fetching: Arc::new(Semaphore::new(FETCHES_PER_USER)) }
+    }
 }
 
 #[derive(Debug)]
@@ -352,7 +362,7 @@ struct Place {
     coming: Coming,
     user: UserId,
     bytes: u64,
-    turn: Arc<tokio::sync::Mutex<()>>,
+    fetching: Arc<Semaphore>,
 }
 
 impl Coming {
@@ -360,7 +370,7 @@ impl Coming {
         let mut coming = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let arriving = coming.entry(user).or_default();
         arriving.places += 1;
-        Place { coming: self.clone(), user, bytes: 0, turn: Arc::clone(&arriving.turn) }
+        Place { coming: self.clone(), user, bytes: 0, fetching: Arc::clone(&arriving.fetching) }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     net::{IpAddr, Ipv6Addr},
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     time::Duration,
 };
 
@@ -43,7 +43,7 @@ pub(crate) enum Spent {
     /// It does.
     Fits { left: u32, limit: u32 },
     /// It does not; wait.
-    Over { wait: Duration },
+    Over { wait: Duration, limit: u32 },
     /// Nobody counts.
     Uncounted,
 }
@@ -89,7 +89,8 @@ impl<K: std::hash::Hash + Eq> Buckets<K> {
             bucket.level -= cost;
             Spent::Fits { left: bucket.level as u32, limit: self.capacity as u32 }
         } else {
-            Spent::Over { wait: Duration::from_secs_f64((cost - bucket.level) / self.per_second) }
+            let wait = Duration::from_secs_f64((cost - bucket.level) / self.per_second);
+            Spent::Over { wait, limit: self.capacity as u32 }
         }
     }
 }
@@ -120,7 +121,7 @@ impl Limiter {
 }
 
 /// Who counts as one: an IPv6 host has a whole /64 to itself.
-fn group(ip: IpAddr) -> IpAddr {
+pub(crate) fn group(ip: IpAddr) -> IpAddr {
     match ip.to_canonical() {
         IpAddr::V6(v6) => {
             let [a, b, c, d, ..] = v6.segments();
@@ -130,34 +131,84 @@ fn group(ip: IpAddr) -> IpAddr {
     }
 }
 
-pub(crate) fn too_many(wait: Duration) -> Problem {
-    let wait = seconds(wait).max(1);
-    Problem::new(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", "more requests than are allowed")
-        .advice("This is going too fast. Please wait a moment.")
-        .retry_after(wait)
-        .header(HeaderName::from_static("ratelimit"), format!("\"default\";r=0;t={wait}"))
+/// Whose requests are counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Who {
+    /// Those of an address.
+    Address,
+    /// Those of a key.
+    Key,
 }
 
-/// Turns away an address that sends too much, before anything else is looked at.
-pub(crate) async fn per_address(Extract(state): Extract<State>, request: Request, next: Next) -> Response {
-    let client = request.extensions().get::<Client>().copied().unwrap_or_default();
-    match state.limiter.spend_ip(client.ip, state.monotonic()) {
-        Spent::Uncounted => next.run(request).await,
-        Spent::Over { wait } => too_many(wait).into_response(),
-        Spent::Fits { left, limit } => {
-            let mut response = next.run(request).await;
-            let headers = response.headers_mut();
-            let policy = format!("\"default\";q={limit};w={BURST_S}");
-            for (name, value) in
-                [("ratelimit-policy", policy), ("ratelimit", format!("\"default\";r={left};t={BURST_S}"))]
-            {
-                if let Ok(value) = HeaderValue::from_str(&value) {
-                    headers.entry(HeaderName::from_static(name)).or_insert(value);
-                }
-            }
-            response
+impl Who {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Address => "address",
+            Self::Key => "key",
         }
     }
+}
+
+/// What was counted for the key of a request, on its way to the headers of the answer.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct KeyNote(Arc<OnceLock<Spent>>);
+
+impl KeyNote {
+    /// Notes it; the first time counts.
+    pub(crate) fn set(&self, spent: Spent) {
+        let _ = self.0.set(spent);
+    }
+}
+
+pub(crate) fn too_many(who: Who, wait: Duration) -> Problem {
+    let wait = seconds(wait).max(1);
+    let detail = match who {
+        Who::Address => "more requests than an address may send",
+        Who::Key => "more requests than a key may send",
+    };
+    Problem::new(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", detail)
+        .advice("This is going too fast. Please wait a moment.")
+        .retry_after(wait)
+}
+
+/// The policies that hold and what is left of each, as lists of structured fields.
+fn headers(spent: &[(Who, Spent)]) -> Option<(String, String)> {
+    let (mut policies, mut left) = (Vec::new(), Vec::new());
+    for (who, spent) in spent {
+        let name = who.name();
+        let (limit, state) = match *spent {
+            Spent::Fits { left, limit } => (limit, format!("\"{name}\";r={left};t={BURST_S}")),
+            Spent::Over { wait, limit } => (limit, format!("\"{name}\";r=0;t={}", seconds(wait).max(1))),
+            Spent::Uncounted => continue,
+        };
+        policies.push(format!("\"{name}\";q={limit};w={BURST_S}"));
+        left.push(state);
+    }
+    (!policies.is_empty()).then(|| (policies.join(", "), left.join(", ")))
+}
+
+/// Turns away an address that sends too much, before anything else is looked at, and says on every answer what is left.
+pub(crate) async fn per_address(Extract(state): Extract<State>, mut request: Request, next: Next) -> Response {
+    let client = request.extensions().get::<Client>().copied().unwrap_or_default();
+    let spent = state.limiter.spend_ip(client.ip, state.monotonic());
+    let note = KeyNote::default();
+    let mut response = match spent {
+        Spent::Over { wait, .. } => too_many(Who::Address, wait).into_response(),
+        _ => {
+            request.extensions_mut().insert(note.clone());
+            next.run(request).await
+        }
+    };
+    let of_key = note.0.get().map(|spent| (Who::Key, *spent));
+    let all: Vec<_> = std::iter::once((Who::Address, spent)).chain(of_key).collect();
+    if let Some((policy, left)) = headers(&all) {
+        for (name, value) in [("ratelimit-policy", policy), ("ratelimit", left)] {
+            if let Ok(value) = HeaderValue::from_str(&value) {
+                response.headers_mut().insert(HeaderName::from_static(name), value);
+            }
+        }
+    }
+    response
 }
 
 #[cfg(test)]
@@ -171,7 +222,7 @@ mod tests {
         for left in (0..20).rev() {
             assert_eq!(buckets.spend("a", 1.0, now), Spent::Fits { left, limit: 20 });
         }
-        assert_eq!(buckets.spend("a", 1.0, now), Spent::Over { wait: Duration::from_millis(500) });
+        assert_eq!(buckets.spend("a", 1.0, now), Spent::Over { wait: Duration::from_millis(500), limit: 20 });
         assert!(matches!(buckets.spend("b", 1.0, now), Spent::Fits { .. }), "others have their own");
         let later = now + Duration::from_millis(500);
         assert!(matches!(buckets.spend("a", 1.0, later), Spent::Fits { .. }));
@@ -185,6 +236,16 @@ mod tests {
         let failures = (0..100).filter(|_| matches!(limiter.fail(ip, Duration::ZERO), Spent::Fits { .. })).count();
         assert!((1..=20).contains(&failures), "{failures}");
         assert!(matches!(limiter.spend_ip(ip, Duration::ZERO), Spent::Fits { .. }), "a good key from the same address");
+    }
+
+    #[test]
+    fn what_is_left_is_said_for_each_policy() {
+        let fits = Spent::Fits { left: 9, limit: 10 };
+        let over = Spent::Over { wait: Duration::from_millis(1500), limit: 20 };
+        let (policy, left) = headers(&[(Who::Address, fits), (Who::Key, over)]).unwrap();
+        assert_eq!(policy, "\"address\";q=10;w=10, \"key\";q=20;w=10");
+        assert_eq!(left, "\"address\";r=9;t=10, \"key\";r=0;t=2");
+        assert_eq!(headers(&[(Who::Address, Spent::Uncounted)]), None);
     }
 
     #[test]

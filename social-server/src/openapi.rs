@@ -1,9 +1,11 @@
 //! The OpenAPI document, made from the code. `social-server openapi` prints it; `openapi.json` beside the sources is its snapshot.
 
+use std::collections::BTreeSet;
+
 use utoipa::{
     Modify, OpenApi,
     openapi::{
-        Content, Ref, RefOr, Response, ResponseBuilder,
+        Content, Ref, RefOr, Response,
         path::{Operation, ParameterBuilder, ParameterIn, PathItem},
         schema::{ObjectBuilder, Type},
         security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
@@ -59,24 +61,14 @@ impl Modify for Common {
                 let words = path.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
                 words.fold(method.to_owned(), |name, word| name + "_" + word)
             };
-            let methods = [
-                ("post", &mut item.post),
-                ("patch", &mut item.patch),
-                ("delete", &mut item.delete),
-                ("get", &mut item.get),
-            ];
-            for (method, operation) in methods {
-                if let Some(operation) = operation {
-                    operation.operation_id = Some(name(method));
-                }
-            }
             let PathItem { post, patch, delete, get, .. } = item;
-            for operation in [post, patch, delete].into_iter().flatten() {
-                idempotent(operation);
-                refusable(operation);
-            }
-            for operation in get.iter_mut() {
-                refusable(operation);
+            for (method, operation) in [("post", post), ("patch", patch), ("delete", delete), ("get", get)] {
+                let Some(operation) = operation else { continue };
+                operation.operation_id = Some(name(method));
+                if method != "get" {
+                    idempotent(operation);
+                }
+                refusable(path, method, operation);
             }
         }
     }
@@ -87,28 +79,83 @@ fn idempotent(operation: &mut Operation) {
         .name("Idempotency-Key")
         .parameter_in(ParameterIn::Header)
         .description(Some(
-            "The same key with the same request is carried out once and answered the same again, for 24 hours.",
+            "The same key with the same request is carried out once and answered the same again, for two days.",
         ))
-        .schema(Some(ObjectBuilder::new().schema_type(Type::String).max_length(Some(255))));
+        .schema(Some(
+            ObjectBuilder::new()
+                .schema_type(Type::String)
+                .min_length(Some(1))
+                .max_length(Some(255))
+                .pattern(Some("^[ -~]*[!-~][ -~]*$")),
+        ));
     operation.parameters.get_or_insert_default().push(RefOr::T(key.build()));
 }
 
-/// Every refusal has one form.
-fn refusable(operation: &mut Operation) {
+/// With which statuses an operation may refuse, besides those that it describes itself.
+fn refusals(path: &str, method: &str, operation: &Operation) -> BTreeSet<u16> {
+    // Limits of the server, faults of ours, and a store or a deadline that is in the way.
+    let mut refusals = BTreeSet::from([400, 414, 429, 431, 500, 503]);
+    let secured = operation.security.is_some();
+    let parameters = operation.parameters.as_deref().unwrap_or_default();
+    let queries =
+        parameters.iter().any(|one| matches!(one, RefOr::T(one) if matches!(one.parameter_in, ParameterIn::Query)));
+    // A key that came in clear is refused everywhere, and is not asked for everywhere.
+    refusals.insert(403);
+    if secured {
+        refusals.insert(401);
+    }
+    if path.contains('{') {
+        refusals.insert(404);
+    }
+    if queries {
+        refusals.insert(422);
+    }
+    if !matches!(path, "/events" | "/media" | "/m/{token}" | "/healthz") {
+        refusals.insert(504);
+    }
+    if method != "get" {
+        // Its body, its Idempotency-Key, and what stands in its way.
+        refusals.extend([408, 409, 413, 422]);
+    }
+    if operation.request_body.is_some() {
+        refusals.insert(415);
+    }
+    let asks_a_network = ["/auth/c", "/accounts/{id}", "/connections/{id}", "/analytics", "/deliveries/{id}/remote"];
+    if asks_a_network.iter().any(|begin| path.starts_with(begin)) {
+        refusals.extend([409, 422, 502]);
+    }
+    match path {
+        "/post/schedule" | "/post/validate" => refusals.extend([404, 507]),
+        "/posts" | "/logs" => refusals.extend([404]),
+        "/posts/{id}" if method == "patch" => refusals.extend([507]),
+        "/media" => refusals.extend([507]),
+        "/keys" => refusals.extend([404]),
+        _ => {}
+    }
+    refusals
+}
+
+/// Every refusal has one form, and only those that are described are given.
+fn refusable(path: &str, method: &str, operation: &mut Operation) {
     let problem = || Content::new(Some(Ref::from_schema_name("ProblemBody")));
+    let page = || Content::new(Some(ObjectBuilder::new().schema_type(Type::String)));
+    for status in refusals(path, method, operation) {
+        operation.responses.responses.entry(status.to_string()).or_insert_with(|| RefOr::T(Response::default()));
+    }
     for (status, response) in &mut operation.responses.responses {
-        if let RefOr::T(response) = response
-            && response.description.is_empty()
-        {
-            let code = status.parse().ok().and_then(|code| http::StatusCode::from_u16(code).ok());
+        let RefOr::T(response) = response else { continue };
+        let code = status.parse().ok().and_then(|code| http::StatusCode::from_u16(code).ok());
+        if response.description.is_empty() {
             response.description = code.and_then(|code| code.canonical_reason()).unwrap_or("Done").to_owned();
         }
-        if let (Some('4' | '5'), RefOr::T(Response { content, .. })) = (status.chars().next(), response) {
-            content.insert(PROBLEM_JSON.to_owned(), RefOr::T(problem()));
+        if code.is_some_and(|code| code.is_client_error() || code.is_server_error()) {
+            response.content.insert(PROBLEM_JSON.to_owned(), RefOr::T(problem()));
+            // A person in a browser gets a page.
+            if path.starts_with("/auth/c") {
+                response.content.insert("text/html".to_owned(), RefOr::T(page()));
+            }
         }
     }
-    let other = ResponseBuilder::new().description("A refusal.").content(PROBLEM_JSON, problem()).build();
-    operation.responses.responses.insert("default".to_owned(), RefOr::T(other));
 }
 
 /// The document.

@@ -131,6 +131,13 @@ impl Problem {
         self
     }
 
+    /// Why it came to that, for the log alone: it makes an answer of 5xx a warning there.
+    #[must_use]
+    pub(crate) fn because(mut self, cause: impl Into<String>) -> Self {
+        self.0.cause = Some(cause.into());
+        self
+    }
+
     /// Adds a header to the answer.
     #[must_use]
     pub fn header(mut self, name: HeaderName, value: impl TryInto<HeaderValue>) -> Self {
@@ -174,7 +181,10 @@ impl Problem {
                 Self::new(status, "unsupported_media_type", "this route does not take this type of body")
             }
             S::REQUEST_TIMEOUT => Self::new(status, "request_timeout", "the request did not arrive in time"),
-            S::URI_TOO_LONG => Self::new(status, "uri_too_long", "the address is too long"),
+            S::URI_TOO_LONG => Self::new(status, "uri_too_long", "the address has more than 8 KiB"),
+            S::REQUEST_HEADER_FIELDS_TOO_LARGE => {
+                Self::new(status, "headers_too_large", "the request has more than 64 header fields or 32 KiB of them")
+            }
             S::SERVICE_UNAVAILABLE => Self::new(status, "unavailable", "the server cannot answer now").retry_after(5),
             _ if status.is_server_error() => Self::internal(format!("a layer answered {status}")),
             _ => Self::new(status, "bad_request", "the request cannot be understood"),

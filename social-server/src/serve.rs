@@ -5,7 +5,7 @@ use std::{future::Future, time::Duration};
 use jiff::SignedDuration;
 use metrics_exporter_prometheus::PrometheusHandle;
 use social_core::{Error, ErrorKind, time::later};
-use tokio::task::JoinHandle;
+use tokio::{task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -19,6 +19,8 @@ use crate::{
 
 /// Requests under way may take so long when the server stops.
 const GRACE: Duration = Duration::from_secs(20);
+/// Everything together, whatever it waits for: whoever asked a process to stop kills it a little later.
+const STOP_WITHIN: Duration = Duration::from_secs(24);
 /// How often small records are thrown away.
 const TIDY_EVERY: Duration = Duration::from_secs(3600);
 /// How long answers are kept for their Idempotency-Key.
@@ -53,7 +55,16 @@ pub async fn run(
         Role::Both | Role::Api => {
             let bound = Acceptor::bind(config.listen).await;
             let bound = bound.map_err(|e| faulty(format!("cannot listen on {}: {e}", config.listen)))?;
-            Some(bound.most_connections(config.max_connections))
+            if config.public_url.is_none() && !config.listen.ip().is_loopback() {
+                return Err(faulty(format!(
+                    "SOCIAL_PUBLIC_URL is not set although the API listens on {} for others, who would send their keys in clear: set it to \
+                     the https:// address that leads here, or to http://localhost:{} where only this machine is to use it",
+                    config.listen,
+                    config.listen.port()
+                )));
+            }
+            let bound = bound.most_connections(config.max_connections);
+            Some(bound.most_per_address(config.max_connections_per_ip, config.trusted_proxies.iter().copied()))
         }
     };
     let listening = acceptor.as_ref().and_then(|acceptor| acceptor.address().ok()).unwrap_or(config.listen);
@@ -134,15 +145,22 @@ impl Running {
     /// Stops accepting and claiming, finishes what is under way, and returns when everything has ended.
     pub async fn finish(self) {
         let Self { state, stop, api, worker, chores } = self;
+        let end = Instant::now() + STOP_WITHIN;
         state.begin_stopping();
         stop.cancel();
         chores.abort();
-        for task in [api, worker].into_iter().flatten() {
-            if let Err(error) = task.await {
-                tracing::error!(%error, "a part of the server broke off");
+        for mut task in [api, worker].into_iter().flatten() {
+            match tokio::time::timeout_at(end, &mut task).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::error!(%error, "a part of the server broke off"),
+                Err(_) => {
+                    // What it held is found again when its lease has ended.
+                    task.abort();
+                    tracing::warn!("a part of the server did not end in time and was cut short");
+                }
             }
         }
-        if tokio::time::timeout(Duration::from_secs(3), state.finish_tasks()).await.is_err() {
+        if tokio::time::timeout_at(end, state.finish_tasks()).await.is_err() {
             tracing::warn!("some work whose callers had gone away was cut short");
         }
     }

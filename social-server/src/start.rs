@@ -86,14 +86,10 @@ pub fn warn_about(config: &Config, state: &State) {
     if config.admin_key.as_ref().is_some_and(|key| key.expose().len() < 24) {
         tracing::warn!("SOCIAL_ADMIN_KEY is short and may be guessed: use 32 random characters");
     }
-    if config.public_url.is_none() && !config.listen.ip().is_loopback() {
-        let url = state.public_url();
-        tracing::warn!(
-            "SOCIAL_PUBLIC_URL is not set: links and callbacks lead to {url}, which only this machine can reach"
-        );
-    }
     if state.social().platforms().next().is_none() {
-        tracing::warn!("no network is configured: set SOCIAL_X_CLIENT_ID and SOCIAL_X_CLIENT_SECRET, for example");
+        tracing::warn!(
+            "no network is configured, so nothing can be published: set SOCIAL_X_CLIENT_ID and SOCIAL_X_CLIENT_SECRET, for example"
+        );
     }
     if !config.fetch_allow.is_empty() {
         tracing::warn!("SOCIAL_FETCH_ALLOW opens networks that are not public to every user");
@@ -112,6 +108,7 @@ pub fn recorder() -> Result<PrometheusHandle, Error> {
     let help = [
         ("social_deliveries_total", "Deliveries that ended, by network and outcome."),
         ("social_http_requests_total", "Requests to this server."),
+        ("social_connections_refused_total", "Connections that were closed because their address had too many."),
     ];
     for (name, text) in help {
         metrics::describe_counter!(name, text);

@@ -1,17 +1,11 @@
 //! What all routes share.
 
-use std::{
-    collections::HashMap,
-    net::SocketAddr,
-    path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use metrics_exporter_prometheus::PrometheusHandle;
 use social_core::{
-    Clock, Error, ErrorKind, Platform, PlatformId, Social, Store, UserId, crypto,
+    Clock, Error, ErrorKind, Platform, PlatformId, Social, Store, crypto,
     descriptor::Abilities,
     engine::Retention,
     vault::{KeyRing, Purpose, Vault},
@@ -25,6 +19,8 @@ use crate::{
     intake::Intake,
     library::ServerLibrary,
     limiter::Limiter,
+    listeners::Listeners,
+    readiness::Readiness,
 };
 
 /// An installation with everything that its routes need. Cheap to clone; clones are the same installation.
@@ -49,6 +45,7 @@ pub struct Shared {
     /// Work that goes on when its caller has gone away.
     pub(crate) tasks: TaskTracker,
     pub(crate) listeners: Listeners,
+    pub(crate) readiness: Readiness,
     recorder: Option<PrometheusHandle>,
 }
 
@@ -118,6 +115,11 @@ impl State {
     /// Ends endless answers and refuses new ones. Call it when the server stops.
     pub fn begin_stopping(&self) {
         self.stopping.cancel();
+    }
+
+    /// Lets work go on when its caller has gone away; the end of the process waits for it, as long as it can.
+    pub fn outlive(&self, work: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(work);
     }
 
     /// Completes when work whose callers have gone away is done too.
@@ -239,6 +241,7 @@ impl StateBuilder {
             stopping: CancellationToken::new(),
             tasks: TaskTracker::new(),
             listeners: Listeners::default(),
+            readiness: Readiness::default(),
             recorder,
         })))
     }
@@ -258,39 +261,6 @@ pub fn key_ring(config: &Config) -> Result<KeyRing, Error> {
 
 pub(crate) fn faulty(message: impl Into<std::borrow::Cow<'static, str>>) -> Error {
     Error::new(ErrorKind::Config, "start").message(message).effect_none()
-}
-
-/// How many live streams each user has open.
-#[derive(Debug, Default, Clone)]
-pub(crate) struct Listeners(Arc<Mutex<HashMap<UserId, usize>>>);
-
-/// A place among the listeners; given back when dropped.
-#[derive(Debug)]
-pub(crate) struct Listening(Listeners, UserId);
-
-impl Listeners {
-    /// Takes a place, unless the user has `most` already.
-    pub(crate) fn enter(&self, user: UserId, most: usize) -> Option<Listening> {
-        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = open.entry(user).or_default();
-        if *count >= most {
-            return None;
-        }
-        *count += 1;
-        Some(Listening(self.clone(), user))
-    }
-}
-
-impl Drop for Listening {
-    fn drop(&mut self) {
-        let mut open = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = open.get_mut(&self.1) {
-            *count = count.saturating_sub(1);
-            if *count == 0 {
-                open.remove(&self.1);
-            }
-        }
-    }
 }
 
 /// Where the media folder is, as it is shown to operators.

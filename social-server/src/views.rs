@@ -510,6 +510,9 @@ pub struct DeliveryView {
     /// When it was out.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub published_at: Option<Timestamp>,
+    /// When it was deleted there through this API; it stays `published`, since it was out.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub deleted_at: Option<Timestamp>,
     /// Parts that are out, in order: of a thread, or a first comment behind a post.
     pub parts: Vec<PartView>,
     /// What can be done with it now.
@@ -595,6 +598,14 @@ impl From<&Error> for ErrorView {
 }
 
 impl DeliveryView {
+    /// Notes that it was deleted on its network.
+    pub(crate) fn deleted(&mut self, at: Timestamp) {
+        self.deleted_at = Some(at);
+        for action in self.actions.iter_mut().filter(|action| action.name == "delete_remote") {
+            (action.allowed, action.reason) = (false, Some("it is deleted there"));
+        }
+    }
+
     pub(crate) fn new(delivery: &Delivery, abilities: Abilities) -> Self {
         let remote = match &delivery.phase {
             Phase::Published { remote } => Some(remote),
@@ -617,6 +628,7 @@ impl DeliveryView {
             remote_id: whole.and_then(|remote| remote.id.as_ref()).map(ToString::to_string),
             permalink: whole.and_then(|remote| remote.permalink.clone()),
             published_at: delivery.published_at,
+            deleted_at: None,
             parts: delivery
                 .parts
                 .iter()
@@ -651,8 +663,8 @@ pub struct LogView {
     pub success: Option<bool>,
     /// Attempts used by then.
     pub attempt: u32,
-    /// What belongs to it.
-    #[schema(value_type = Object)]
+    /// What belongs to it; null for what says it all by its name.
+    #[schema(value_type = Option<Object>)]
     pub response: Value,
     /// When.
     #[schema(value_type = String, format = DateTime)]

@@ -205,6 +205,91 @@ fn the_variables_of_the_page_are_those_of_the_program() {
     );
 }
 
+/// Rust files below a folder, without their tests.
+fn code_below(folder: &str) -> Vec<String> {
+    let (mut found, mut open) = (Vec::new(), vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(folder)]);
+    while let Some(folder) = open.pop() {
+        for entry in std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display())) {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                open.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let code = std::fs::read_to_string(path).unwrap();
+                found.push(code.split("#[cfg(test)]").next().unwrap_or_default().to_owned());
+            }
+        }
+    }
+    found
+}
+
+/// The texts in quotes that stand first, or behind `skip` other arguments, in calls of these functions.
+fn codes(folder: &str, calls: &[&str], skip: usize) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for code in code_below(folder) {
+        for call in calls {
+            for (at, _) in code.match_indices(call) {
+                let word = code[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_');
+                let arguments = code[at + call.len()..].splitn(skip + 2, ',').nth(skip).unwrap_or_default().trim();
+                let literal = arguments.strip_prefix('"').and_then(|rest| rest.split('"').next());
+                let plain = |text: &&str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+                if let Some(text) = literal.filter(plain).filter(|_| !word) {
+                    found.insert(text.to_owned());
+                }
+            }
+        }
+    }
+    found
+}
+
+fn undocumented(codes: BTreeSet<String>, page: &str) -> Vec<String> {
+    codes.into_iter().filter(|code| !page.contains(&format!("`{code}`"))).collect()
+}
+
+/// Nobody meets a code that no page explains.
+#[test]
+fn codes_of_refusals_and_violations_are_explained() {
+    let (errors, api) = (page("docs/errors.md"), page("docs/http-api.md"));
+    let calls = ["Problem::field(", "ViolationView::error(", "error(", "wrong(", "refuse("];
+    let mut violations = codes("social-server/src", &calls, 0);
+    // Chosen among others where they are made.
+    let chosen = ["missing", "unknown_field", "wrong_type", "no_account", "platform_unknown"];
+    let all = code_below("social-server/src").concat();
+    assert!(chosen.iter().all(|code| all.contains(&format!("\"{code}\""))));
+    violations.extend(chosen.map(str::to_owned));
+    assert!(violations.len() > 30, "{violations:?}");
+    assert_eq!(undocumented(violations, &errors), Vec::<String>::new(), "missing in docs/errors.md");
+    for network in social_platforms::KNOWN {
+        let own = codes(&format!("social-platforms/{network}/src"), &["Violation::error(", "Violation::warning("], 0);
+        assert!(own.len() > 3, "{network}: {own:?}");
+        assert_eq!(
+            undocumented(own, &errors),
+            Vec::<String>::new(),
+            "codes of {network} are missing in docs/errors.md"
+        );
+    }
+    let refusals = codes("social-server/src", &["Problem::new(", "Self::new("], 1);
+    assert!(refusals.len() > 30, "{refusals:?}");
+    assert_eq!(undocumented(refusals, &api), Vec::<String>::new(), "missing in docs/http-api.md");
+}
+
+/// The table of OAuth duties names tests that are there, and every duty has one.
+#[test]
+fn the_duties_of_an_oauth_client_name_their_tests() {
+    let text = page("docs/security.md");
+    let rows: Vec<&str> = text.lines().filter(|line| line.starts_with("| O")).collect();
+    assert_eq!(rows.len(), 9, "O1 to O9");
+    let tests = page("social-server/tests/api/oauth.rs");
+    for (row, number) in rows.into_iter().zip(1..) {
+        assert!(row.starts_with(&format!("| O{number} |")), "{row}");
+        let own = format!("o{number}_");
+        let named: Vec<&str> = row.split('`').skip(1).step_by(2).filter(|name| name.starts_with(&own)).collect();
+        assert!(!named.is_empty(), "{row}");
+        for name in named {
+            assert!(tests.contains(&format!("async fn {name}(")), "{name} is no test");
+        }
+    }
+}
+
 #[test]
 fn every_variable_that_a_page_names_can_be_set() {
     for name in

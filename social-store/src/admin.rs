@@ -160,16 +160,24 @@ impl<B: Backend> AdminStore for SqlStore<B> {
         self.begin_request(user, key, fingerprint, now, stale_before).await.map_err(storage("idempotency.begin"))
     }
 
-    async fn finish_idempotent(&self, user: UserId, key: &str, answer: Option<(u16, &[u8])>) -> Result<(), Error> {
+    async fn finish_idempotent(
+        &self,
+        user: UserId,
+        key: &str,
+        begun_at: Timestamp,
+        answer: Option<(u16, &[u8])>,
+    ) -> Result<(), Error> {
+        // The instant of the beginning is the fence: whoever took a stale request over has another.
         let finished = match answer {
             Some((status, body)) => self.backend.execute(
-                "UPDATE idempotency_keys SET status = $3, body = $4 WHERE user_id = $1 AND key = $2",
-                values![user.uuid(), key, u32::from(status), body],
+                "UPDATE idempotency_keys SET status = $4, body = $5 \
+                 WHERE user_id = $1 AND key = $2 AND begun_at = $3 AND status IS NULL",
+                values![user.uuid(), key, begun_at, u32::from(status), body],
             ),
-            None => {
-                let sql = "DELETE FROM idempotency_keys WHERE user_id = $1 AND key = $2";
-                self.backend.execute(sql, values![user.uuid(), key])
-            }
+            None => self.backend.execute(
+                "DELETE FROM idempotency_keys WHERE user_id = $1 AND key = $2 AND begun_at = $3 AND status IS NULL",
+                values![user.uuid(), key, begun_at],
+            ),
         };
         finished.await.map(drop).map_err(storage("idempotency.finish"))
     }

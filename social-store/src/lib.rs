@@ -15,6 +15,7 @@ mod admin;
 #[doc(hidden)]
 pub mod backend;
 mod cursor;
+mod deletions;
 mod fault;
 mod jobs;
 mod logs;

@@ -10,35 +10,74 @@ use social_core::{
 };
 
 use crate::{
-    backend::{Backend, SqlStore},
+    backend::{Backend, SqlStore, Transaction},
     fault::storage,
+    row::Reader,
     value::{Value, values},
 };
+
+const INSERT: &str = "INSERT INTO media (id, user_id, kind, mime, size_bytes, width, height, duration_ms, facts, created_at) \
+     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
+const TAKEN: &str = "SELECT CAST(coalesce(sum(size_bytes), 0) AS BIGINT) FROM media WHERE user_id = $1";
+
+fn columns(user: UserId, media: &StoredMedia, now: Timestamp) -> Vec<Value> {
+    let facts = &media.facts;
+    // The word for the kind is the one that JSON has.
+    let kind =
+        serde_json::to_value(facts.kind).ok().and_then(|kind| kind.as_str().map(str::to_owned)).unwrap_or_default();
+    values![
+        media.id.uuid(),
+        user.uuid(),
+        kind,
+        facts.mime.as_str(),
+        facts.size_bytes,
+        facts.width,
+        facts.height,
+        facts.duration_ms.map(|ms| i64::try_from(ms).unwrap_or(i64::MAX)),
+        Value::json(facts),
+        now,
+    ]
+}
+
+impl<B: Backend> SqlStore<B> {
+    async fn insert_within(&self, user: UserId, media: &StoredMedia, quota: u64, now: Timestamp) -> sqlx::Result<bool> {
+        let mut tx = self.backend.begin().await?;
+        if let Some(lock) = B::LOCK_FILES {
+            // The sum below must not be taken while somebody else adds to it.
+            tx.fetch(lock.into(), values![user.uuid()]).await?;
+        }
+        let rows = tx.fetch(TAKEN.into(), values![user.uuid()]).await?;
+        let taken: u64 = rows.first().map(|row| Reader::of(row).int()).transpose()?.unwrap_or(0);
+        if taken.saturating_add(media.facts.size_bytes) > quota {
+            tx.rollback().await?;
+            return Ok(false);
+        }
+        tx.execute(INSERT.into(), columns(user, media, now)).await?;
+        tx.commit().await?;
+        Ok(true)
+    }
+}
 
 #[async_trait]
 impl<B: Backend> MediaStore for SqlStore<B> {
     async fn insert_media(&self, user: UserId, media: &StoredMedia, now: Timestamp) -> Result<(), Error> {
-        let facts = &media.facts;
-        // The word for the kind is the one that JSON has.
-        let kind =
-            serde_json::to_value(facts.kind).ok().and_then(|kind| kind.as_str().map(str::to_owned)).unwrap_or_default();
-        let inserted = self.backend.execute(
-            "INSERT INTO media (id, user_id, kind, mime, size_bytes, width, height, duration_ms, facts, created_at) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
-            values![
-                media.id.uuid(),
-                user.uuid(),
-                kind,
-                facts.mime.as_str(),
-                facts.size_bytes,
-                facts.width,
-                facts.height,
-                facts.duration_ms.map(|ms| i64::try_from(ms).unwrap_or(i64::MAX)),
-                Value::json(facts),
-                now,
-            ],
-        );
-        inserted.await.map(drop).map_err(storage("media.insert"))
+        self.backend.execute(INSERT, columns(user, media, now)).await.map(drop).map_err(storage("media.insert"))
+    }
+
+    async fn insert_media_within(
+        &self,
+        user: UserId,
+        media: &StoredMedia,
+        quota: u64,
+        now: Timestamp,
+    ) -> Result<bool, Error> {
+        self.insert_within(user, media, quota, now).await.map_err(storage("media.insert"))
+    }
+
+    async fn delete_media(&self, user: UserId, id: MediaId) -> Result<bool, Error> {
+        let sql = "DELETE FROM media WHERE id = $1 AND user_id = $2";
+        let deleted = self.backend.execute(sql, values![id.uuid(), user.uuid()]);
+        Ok(deleted.await.map_err(storage("media.delete"))? > 0)
     }
 
     async fn media(&self, user: UserId, id: MediaId) -> Result<Option<StoredMedia>, Error> {
@@ -49,8 +88,7 @@ impl<B: Backend> MediaStore for SqlStore<B> {
     }
 
     async fn media_bytes(&self, user: UserId) -> Result<u64, Error> {
-        let sql = "SELECT CAST(coalesce(sum(size_bytes), 0) AS BIGINT) FROM media WHERE user_id = $1";
-        Ok(self.one(sql, values![user.uuid()], |row| row.int()).await.map_err(storage("media.bytes"))?.unwrap_or(0))
+        Ok(self.one(TAKEN, values![user.uuid()], |row| row.int()).await.map_err(storage("media.bytes"))?.unwrap_or(0))
     }
 
     async fn old_media(

@@ -329,6 +329,14 @@ impl<B: Backend> PostStore for SqlStore<B> {
         self.append_alone(delivery, entry).await.map_err(storage("logs.append"))
     }
 
+    async fn note_deletion(&self, delivery: DeliveryId, entry: &LogEntry) -> Result<bool, Error> {
+        self.deleted(delivery, entry).await.map_err(storage("posts.note_deletion"))
+    }
+
+    async fn deletions(&self, user: UserId, deliveries: &[DeliveryId]) -> Result<Vec<(DeliveryId, Timestamp)>, Error> {
+        self.deleted_of(user, deliveries).await.map_err(storage("posts.deletions"))
+    }
+
     async fn scheduled_after(&self, account: AccountId, after: Timestamp) -> Result<u64, Error> {
         let sql =
             concat!("SELECT count(*) FROM deliveries WHERE account_id = $1 AND due_at > $2 AND ", waiting_phases!());

@@ -1,6 +1,7 @@
-//! Developer commands: `cargo xtask demo`, `cargo xtask test`, `cargo xtask docs`.
+//! Developer commands: `cargo xtask demo`, `cargo xtask test`, `cargo xtask fuzz`, `cargo xtask docs`.
 
 mod commands;
+mod fuzz;
 mod tests_run;
 
 use std::{env, process::ExitCode};
@@ -12,6 +13,7 @@ Usage:
   cargo xtask demo [--once] [ARGS..]   Build the server and run its demo: sandbox, API, worker, two networks, no accounts needed.
                                        Everything after `demo` goes to the server; `cargo xtask demo --help` shows what it takes.
   cargo xtask test [--quick]           Format, clippy, all tests with doctests, documentation. --quick: the Rust tests alone.
+  cargo xtask fuzz [--short]           Send a server of its own requests made from its OpenAPI document (needs Python with venv and pip).
   cargo xtask docs                     Write the generated tables in README.md and docs/ anew, and show what changed.
   cargo xtask --help                   This text.
 
@@ -31,6 +33,7 @@ fn main() -> ExitCode {
         ("demo", rest) => commands::demo(rest),
         ("test", []) => tests_run::run(tests_run::Scope::Everything),
         ("test", [only]) if only == "--quick" => tests_run::run(tests_run::Scope::Tests),
+        ("fuzz", rest) if !rest.iter().any(|arg| arg == "--help" || arg == "-h") => fuzz::run(rest),
         ("docs", []) => commands::docs(),
         ("--help" | "-h" | "help", _) => {
             print!("{HELP}");

@@ -24,7 +24,7 @@ use reqwest::redirect::Policy;
 use reqwest::{Client, Response};
 use thiserror::Error;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use url::{Host, Url};
 
 pub use address::is_public;
@@ -102,6 +102,16 @@ struct Limits {
     first_byte: Duration,
     idle: Duration,
     total: Duration,
+    /// Bytes per second that must have come on average, once a transfer has lasted for so long.
+    slowest: (u64, Duration),
+}
+
+impl Limits {
+    /// Whether a transfer that has brought so much in so long is slower than anybody may be.
+    fn too_slow(&self, bytes: u64, lasted: Duration) -> bool {
+        let (per_second, patience) = self.slowest;
+        lasted > patience && u128::from(bytes) * 1000 < u128::from(per_second) * lasted.as_millis()
+    }
 }
 
 impl GuardedFetcherBuilder {
@@ -151,6 +161,13 @@ impl GuardedFetcherBuilder {
     /// How long everything together may take, redirects included (15 min).
     pub fn total_timeout(mut self, limit: Duration) -> Self {
         self.limits.total = limit;
+        self
+    }
+
+    /// How many bytes per second a transfer must bring on average once it has lasted for `patience` (1 KiB, 60 s). A server that drips
+    /// holds a place that others wait for.
+    pub fn slowest(mut self, bytes_per_second: u64, patience: Duration) -> Self {
+        self.limits.slowest = (bytes_per_second, patience);
         self
     }
 
@@ -220,6 +237,7 @@ impl GuardedFetcher {
                 first_byte: Duration::from_secs(30),
                 idle: Duration::from_secs(30),
                 total: Duration::from_secs(15 * 60),
+                slowest: (1024, Duration::from_secs(60)),
             },
         }
     }
@@ -348,6 +366,7 @@ impl GuardedFetcher {
         }
         let content_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let content_type = content_type.filter(|value| value.len() <= LONGEST_CONTENT_TYPE).map(str::to_owned);
+        let started = Instant::now();
         let mut bytes = 0;
         loop {
             let Ok(piece) = timeout(self.limits.idle, response.chunk()).await else {
@@ -357,6 +376,9 @@ impl GuardedFetcher {
             bytes += piece.len() as u64;
             if bytes > max_bytes {
                 return Err(FetchRefused::TooLarge { host, max_bytes });
+            }
+            if self.limits.too_slow(bytes, started.elapsed()) {
+                return Err(FetchRefused::TimedOut { host, stage: Stage::Pace });
             }
             sink.write_all(&piece).await.map_err(FetchRefused::Sink)?;
         }

@@ -15,6 +15,8 @@ pub(super) const GIF_BUDGET: u64 = 32 << 20;
 const WINDOW: usize = 1 << 10;
 /// Enough for every magic number and for the names in most Office files.
 const HEAD: usize = 4 << 10;
+/// The most pixels of a picture.
+const MAX_PIXELS: u64 = 100_000_000;
 const ZIP_DIRECTORY: u64 = 64 << 10;
 
 /// Why a file could not be measured.
@@ -69,6 +71,11 @@ pub async fn measure(source: &dyn MediaSource) -> Result<MediaFacts, MeasureErro
     }
     if facts.width == Some(0) || facts.height == Some(0) {
         return Err(malformed("it has no width or no height"));
+    }
+    // Nothing is decoded here, but whoever opens it later has to: a small file may unfold to gigabytes.
+    let pixels = facts.width.map(u64::from).zip(facts.height.map(u64::from)).map(|(width, height)| width * height);
+    if matches!(kind, MediaKind::Image | MediaKind::Gif) && pixels.is_some_and(|pixels| pixels > MAX_PIXELS) {
+        return Err(malformed("it has more than 100 megapixels"));
     }
     Ok(facts)
 }

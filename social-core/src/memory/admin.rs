@@ -127,16 +127,22 @@ impl AdminStore for MemoryStore {
         Ok(Idempotent::Fresh)
     }
 
-    async fn finish_idempotent(&self, user: UserId, key: &str, answer: Option<(u16, &[u8])>) -> Result<(), Error> {
+    async fn finish_idempotent(
+        &self,
+        user: UserId,
+        key: &str,
+        begun_at: Timestamp,
+        answer: Option<(u16, &[u8])>,
+    ) -> Result<(), Error> {
         let requests = &mut self.state().admin.requests;
         let place = (user, key.to_owned());
+        let Some(request) = requests.get_mut(&place) else { return Ok(()) };
+        if request.begun_at != begun_at || request.answer.is_some() {
+            return Ok(());
+        }
         match answer {
             None => drop(requests.remove(&place)),
-            Some((status, body)) => {
-                if let Some(request) = requests.get_mut(&place) {
-                    request.answer = Some((status, body.to_vec()));
-                }
-            }
+            Some((status, body)) => request.answer = Some((status, body.to_vec())),
         }
         Ok(())
     }
@@ -193,6 +199,31 @@ impl MediaStore for MemoryStore {
         admin.media.insert(media.id, (user, media.clone()));
         admin.media_since.insert(media.id, now);
         Ok(())
+    }
+
+    async fn insert_media_within(
+        &self,
+        user: UserId,
+        media: &StoredMedia,
+        quota: u64,
+        _now: Timestamp,
+    ) -> Result<bool, Error> {
+        let files = &mut self.state().admin.media;
+        let own = files.values().filter(|(owner, _)| *owner == user).map(|(_, media)| media.facts.size_bytes);
+        if own.sum::<u64>().saturating_add(media.facts.size_bytes) > quota {
+            return Ok(false);
+        }
+        if files.contains_key(&media.id) {
+            return Err(taken("media.insert", "a file with this id exists"));
+        }
+        files.insert(media.id, (user, media.clone()));
+        Ok(true)
+    }
+
+    async fn delete_media(&self, user: UserId, id: MediaId) -> Result<bool, Error> {
+        let files = &mut self.state().admin.media;
+        let own = files.get(&id).is_some_and(|(owner, _)| *owner == user);
+        Ok(own && files.remove(&id).is_some())
     }
 
     async fn media(&self, user: UserId, id: MediaId) -> Result<Option<StoredMedia>, Error> {

@@ -27,6 +27,8 @@ pub(super) struct Posts {
     rows: Map<PostId, PostRow>,
     by_time: Set<(UserId, Timestamp, PostId)>,
     by_key: Map<(UserId, String), (PostId, [u8; 32])>,
+    /// Deleted on their networks, by whom and when.
+    deleted: Map<DeliveryId, (UserId, Timestamp)>,
 }
 
 #[derive(Debug)]
@@ -381,6 +383,30 @@ impl PostStore for MemoryStore {
         } else {
             Err(taken("logs.append", "a row of the history with this id exists"))
         }
+    }
+
+    async fn note_deletion(&self, delivery: DeliveryId, entry: &LogEntry) -> Result<bool, Error> {
+        let mut guard = self.state();
+        let State { jobs, logs, posts, .. } = &mut *guard;
+        let Some(row) = jobs.get(delivery) else { return Ok(false) };
+        if posts.deleted.contains_key(&delivery) {
+            return Ok(false);
+        }
+        let record = LogRecord::new(&row.delivery, row.delivery.attempt, entry.id, entry);
+        if !logs.append(vec![record]) {
+            return Err(taken("posts.note_deletion", "a row of the history with this id exists"));
+        }
+        posts.deleted.insert(delivery, (row.delivery.user, entry.at));
+        Ok(true)
+    }
+
+    async fn deletions(&self, user: UserId, deliveries: &[DeliveryId]) -> Result<Vec<(DeliveryId, Timestamp)>, Error> {
+        let state = self.state();
+        let found = deliveries.iter().filter_map(|id| {
+            let (owner, at) = state.posts.deleted.get(id)?;
+            (*owner == user).then_some((*id, *at))
+        });
+        Ok(found.collect())
     }
 
     async fn scheduled_after(&self, account: AccountId, after: Timestamp) -> Result<u64, Error> {

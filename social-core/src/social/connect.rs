@@ -154,7 +154,27 @@ struct Away {
     extras: BTreeMap<String, String>,
     cookie_hash: [u8; 32],
     context: Option<String>,
+    /// Where the person was sent to.
+    #[serde(default)]
+    sent_to: Option<String>,
 }
+
+impl Away {
+    /// Whether an answer that names its issuer (RFC 9207) is from the server that was asked: exactly the issuer that the adapter knows, or, where
+    /// it knows none, one with the origin of the address that the person was sent to.
+    fn came_from(&self, issuer: &str) -> bool {
+        match (self.extras.get(ISSUER), &self.sent_to) {
+            (Some(known), _) => known == issuer,
+            (None, Some(origin)) => {
+                Url::parse(issuer).is_ok_and(|issuer| issuer.origin().ascii_serialization() == *origin)
+            }
+            (None, None) => true,
+        }
+    }
+}
+
+/// The name under which an adapter notes in `extras` which issuer it expects.
+const ISSUER: &str = "issuer";
 
 fn pending_binding<'a>(user: UserId, platform: &'a PlatformId) -> Binding<'a> {
     let nobody = uuid::Uuid::nil();
@@ -218,6 +238,7 @@ impl<'a> ConnectRequest<'a> {
             extras,
             cookie_hash: crypto::sha256(cookie.as_bytes()),
             context: self.context,
+            sent_to: Some(authorization.url.origin().ascii_serialization()),
         };
         let plain =
             zeroize::Zeroizing::new(serde_json::to_vec(&away).map_err(|e| Error::invalid(OPERATION, e.to_string()))?);
@@ -272,6 +293,9 @@ impl Social {
             serde_json::from_slice(&plain).map_err(|_| distrust("the record of this attempt cannot be read"))?;
         if !crypto::same_bytes(&away.cookie_hash, &crypto::sha256(cookie.as_bytes())) {
             return Err(distrust("the attempt was begun in another browser"));
+        }
+        if query.iss.as_deref().is_some_and(|issuer| !away.came_from(issuer)) {
+            return Err(distrust("the answer comes from another server than the one that was asked"));
         }
         let context = away.context.clone();
 

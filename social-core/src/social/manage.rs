@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use super::{ScheduleRequest, Scheduled, Scheduler, Social};
@@ -14,7 +14,7 @@ use crate::{
     phase::{Event, Phase, PhaseName, RemotePost},
     platform::Deleted,
     store::{Delivery, Edit, ErrorPatch, Held, LeaseAfter, LogEntry, PhaseWrite, WallTime},
-    time::signed,
+    time::{later, signed},
 };
 
 /// How often a change is tried again when somebody else changed the delivery in between.
@@ -90,7 +90,7 @@ impl Scheduler for Social {
         at: Timestamp,
         wall: Option<WallTime>,
     ) -> Result<Scheduled, Error> {
-        self.change(user, post, None, Some(at), wall).await
+        self.change(user, post, Change { draft: None, at: Some(at), wall, seen: None }).await
     }
 
     async fn edit(
@@ -101,7 +101,7 @@ impl Scheduler for Social {
         at: Option<Timestamp>,
         wall: Option<WallTime>,
     ) -> Result<Scheduled, Error> {
-        self.change(user, post, Some(draft), at, wall).await
+        self.change(user, post, Change { draft: Some(draft), at, wall, seen: None }).await
     }
 
     async fn retry(&self, user: UserId, post: PostId) -> Result<Scheduled, Error> {
@@ -162,6 +162,19 @@ impl Scheduler for Social {
         let found = self.inner.store.delivery(user, delivery).await?;
         found.ok_or_else(|| Error::not_found("delivery", "there is no such delivery"))
     }
+}
+
+/// A change of a post of which nothing has begun to become visible.
+#[derive(Debug, Clone, Default)]
+pub struct Change {
+    /// What it says from now on; as before for `None`.
+    pub draft: Option<Draft>,
+    /// When it goes out; as before for `None`.
+    pub at: Option<Timestamp>,
+    /// The wall-clock wish behind `at`.
+    pub wall: Option<WallTime>,
+    /// `updated_at` of the post on which the change is based. Whatever stands there is overwritten for `None`.
+    pub seen: Option<Timestamp>,
 }
 
 impl Social {
@@ -234,15 +247,18 @@ impl Social {
         Ok(1 + draft.thread.len() + usize::from(draft.first_comment.is_some()))
     }
 
-    async fn change(
-        &self,
-        user: UserId,
-        id: PostId,
-        draft: Option<Draft>,
-        at: Option<Timestamp>,
-        wall: Option<WallTime>,
-    ) -> Result<Scheduled, Error> {
+    /// Changes a post: [`Scheduler::edit`] and [`Scheduler::reschedule`] in one, and only if nobody changed it since it was seen.
+    ///
+    /// # Errors
+    /// As those; `Conflict` if the post has changed since.
+    pub async fn change(&self, user: UserId, id: PostId, change: Change) -> Result<Scheduled, Error> {
+        let Change { draft, at, wall, seen } = change;
         let found = self.scheduled(user, id, true).await?;
+        // The epochs that are read here go into the write, so nobody else can change it in between either.
+        if seen.is_some_and(|seen| seen != found.post.updated_at) {
+            return Err(Error::conflict("edit", "the post has changed since it was read")
+                .advice("Somebody changed this post meanwhile. Please look at it again."));
+        }
         let too_late = || {
             Error::conflict("edit", "a delivery of this post has begun to become visible, or has ended")
                 .advice("This post is already being published or has ended, so it cannot be changed.")
@@ -260,7 +276,8 @@ impl Social {
             accounts.extend(self.inner.store.account(user, delivery.account).await?);
         }
         self.check(&draft, &accounts, at).await?;
-        let now = self.inner.cx.now();
+        // Each change has an instant of its own, by which it is told from others.
+        let now = self.inner.cx.now().max(later(found.post.updated_at, SignedDuration::from_micros(1)));
         let edit = Edit {
             post: id,
             seen: found.deliveries.iter().map(|delivery| (delivery.id, delivery.epoch)).collect(),
@@ -316,7 +333,8 @@ impl Social {
             response: json!({ "remote_ids": ids }),
             at: self.inner.cx.now(),
         };
-        self.inner.store.append_log(delivery, &entry).await?;
+        // Deleting again is fine, and is one deletion in the history.
+        self.inner.store.note_deletion(delivery, &entry).await?;
         Ok(outcome)
     }
 

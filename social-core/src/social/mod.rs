@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 pub use self::{
     actions::{Action, actions},
     connect::{CallbackQuery, ConnectRequest, Connected, FinishError, Started},
-    manage::{CancelOutcome, Disconnected, Resolution},
+    manage::{CancelOutcome, Change, Disconnected, Resolution},
     schedule::{AccountTextUse, Preview, ScheduleRequest, Scheduled, ScheduledDraft, Scheduler},
 };
 use crate::{

@@ -50,6 +50,25 @@ pub trait MediaStore: Debug + Send + Sync + 'static {
     /// `Storage`.
     async fn media(&self, user: UserId, id: MediaId) -> Result<Option<StoredMedia>, Error>;
 
+    /// Remembers a file unless the user's files would take more than `quota` bytes with it: `Ok(false)`, and nothing is remembered then.
+    /// Holds for all processes together.
+    ///
+    /// # Errors
+    /// `Storage`.
+    async fn insert_media_within(
+        &self,
+        user: UserId,
+        media: &StoredMedia,
+        quota: u64,
+        now: Timestamp,
+    ) -> Result<bool, Error>;
+
+    /// Forgets a file of that user. `Ok(false)` if there is none.
+    ///
+    /// # Errors
+    /// `Storage`.
+    async fn delete_media(&self, user: UserId, id: MediaId) -> Result<bool, Error>;
+
     /// Bytes that a user's files take together.
     ///
     /// # Errors
@@ -213,11 +232,18 @@ pub trait AdminStore: Debug + Send + Sync + 'static {
         stale_before: Timestamp,
     ) -> Result<Idempotent, Error>;
 
-    /// Stores the answer of a request that was begun; `None` forgets it, so that the same key may be tried again.
+    /// Stores the answer of a request that was begun at `begun_at`; `None` forgets it, so that the same key may be tried again. Changes
+    /// nothing if somebody else has begun it anew since, or if it is finished.
     ///
     /// # Errors
     /// `Storage`.
-    async fn finish_idempotent(&self, user: UserId, key: &str, answer: Option<(u16, &[u8])>) -> Result<(), Error>;
+    async fn finish_idempotent(
+        &self,
+        user: UserId,
+        key: &str,
+        begun_at: Timestamp,
+        answer: Option<(u16, &[u8])>,
+    ) -> Result<(), Error>;
 
     /// Forgets records from before that instant.
     ///

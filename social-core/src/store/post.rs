@@ -319,6 +319,19 @@ pub trait PostStore: Debug + Send + Sync + 'static {
     /// `Storage`.
     async fn append_log(&self, delivery: DeliveryId, entry: &LogEntry) -> Result<(), Error>;
 
+    /// Notes that a published delivery was deleted on its network, and adds `entry` to the history, both or neither. `Ok(false)` if that was
+    /// noted before, or if there is no such delivery; nothing is added then.
+    ///
+    /// # Errors
+    /// `Storage`.
+    async fn note_deletion(&self, delivery: DeliveryId, entry: &LogEntry) -> Result<bool, Error>;
+
+    /// Which of these deliveries of that user were deleted on their networks, and when.
+    ///
+    /// # Errors
+    /// `Storage`.
+    async fn deletions(&self, user: UserId, deliveries: &[DeliveryId]) -> Result<Vec<(DeliveryId, Timestamp)>, Error>;
+
     /// How many deliveries of that account are waiting for a time after `after`.
     ///
     /// # Errors

@@ -435,6 +435,7 @@ impl Publish for FakePlatform {
     ) -> Result<Deleted, Error> {
         match self.network.turn("delete") {
             Turn::Fail(error) | Turn::FailAfter(error) => return Err(error),
+            Turn::Hang => std::future::pending().await,
             _ => {}
         }
         let mut state = self.network.lock();

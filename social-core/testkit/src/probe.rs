@@ -40,6 +40,8 @@ pub struct Probe {
     died: Notify,
     claims: AtomicUsize,
     away: AtomicBool,
+    checks: AtomicUsize,
+    looks: AtomicUsize,
 }
 
 impl Default for Probe {
@@ -50,6 +52,8 @@ impl Default for Probe {
             died: Notify::new(),
             claims: AtomicUsize::new(0),
             away: AtomicBool::new(false),
+            checks: AtomicUsize::new(0),
+            looks: AtomicUsize::new(0),
         }
     }
 }
@@ -74,6 +78,16 @@ impl Probe {
     /// How often workers asked for something to do.
     pub fn claims(&self) -> usize {
         self.claims.load(Ordering::SeqCst)
+    }
+
+    /// How often somebody asked whether the store can be read and written.
+    pub fn checks(&self) -> usize {
+        self.checks.load(Ordering::SeqCst)
+    }
+
+    /// How often somebody looked for what is new in a history.
+    pub fn looks(&self) -> usize {
+        self.looks.load(Ordering::SeqCst)
     }
 
     /// Completes when the worker has died.
@@ -313,10 +327,17 @@ impl PostStore for ProbeStore {
         self.inner.logs(user, filter, page).await
     }
     async fn logs_since(&self, user: UserId, after: Option<LogId>, limit: usize) -> Result<Vec<LogRow>, Error> {
+        self.probe.looks.fetch_add(1, Ordering::SeqCst);
         self.inner.logs_since(user, after, limit).await
     }
     async fn append_log(&self, delivery: DeliveryId, entry: &LogEntry) -> Result<(), Error> {
         self.inner.append_log(delivery, entry).await
+    }
+    async fn note_deletion(&self, delivery: DeliveryId, entry: &LogEntry) -> Result<bool, Error> {
+        self.inner.note_deletion(delivery, entry).await
+    }
+    async fn deletions(&self, user: UserId, deliveries: &[DeliveryId]) -> Result<Vec<(DeliveryId, Timestamp)>, Error> {
+        self.inner.deletions(user, deliveries).await
     }
     async fn scheduled_after(&self, account: AccountId, after: Timestamp) -> Result<u64, Error> {
         self.inner.scheduled_after(account, after).await
@@ -327,6 +348,18 @@ impl PostStore for ProbeStore {
 impl MediaStore for ProbeStore {
     async fn insert_media(&self, user: UserId, media: &StoredMedia, now: Timestamp) -> Result<(), Error> {
         self.inner.insert_media(user, media, now).await
+    }
+    async fn insert_media_within(
+        &self,
+        user: UserId,
+        media: &StoredMedia,
+        quota: u64,
+        now: Timestamp,
+    ) -> Result<bool, Error> {
+        self.inner.insert_media_within(user, media, quota, now).await
+    }
+    async fn delete_media(&self, user: UserId, id: MediaId) -> Result<bool, Error> {
+        self.inner.delete_media(user, id).await
     }
     async fn media(&self, user: UserId, id: MediaId) -> Result<Option<StoredMedia>, Error> {
         self.inner.media(user, id).await
@@ -400,8 +433,14 @@ impl AdminStore for ProbeStore {
     ) -> Result<Idempotent, Error> {
         self.inner.begin_idempotent(user, key, fingerprint, now, stale_before).await
     }
-    async fn finish_idempotent(&self, user: UserId, key: &str, answer: Option<(u16, &[u8])>) -> Result<(), Error> {
-        self.inner.finish_idempotent(user, key, answer).await
+    async fn finish_idempotent(
+        &self,
+        user: UserId,
+        key: &str,
+        begun_at: Timestamp,
+        answer: Option<(u16, &[u8])>,
+    ) -> Result<(), Error> {
+        self.inner.finish_idempotent(user, key, begun_at, answer).await
     }
     async fn purge_idempotent(&self, before: Timestamp) -> Result<u64, Error> {
         self.inner.purge_idempotent(before).await
@@ -423,6 +462,7 @@ impl AdminStore for ProbeStore {
     }
     async fn check(&self) -> Result<(), Error> {
         self.probe.there()?;
+        self.probe.checks.fetch_add(1, Ordering::SeqCst);
         self.inner.check().await
     }
     fn describe(&self) -> String {

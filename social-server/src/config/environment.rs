@@ -32,6 +32,7 @@ const NUMBERS: &[&str] = &[
     "max_connections",
     "keep_history_days",
     "keep_media_days",
+    "max_connections_per_ip",
 ];
 /// Variables with values between commas.
 const LISTS: &[&str] = &["allowed_origins", "return_urls", "trusted_proxies", "fetch_allow"];

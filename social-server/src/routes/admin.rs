@@ -105,7 +105,7 @@ pub(crate) struct KeyBody {
     user_id: Uuid,
     /// What the user calls it.
     name: String,
-    /// What it may do: `accounts:read`, `accounts:write`, `posts:read`, `posts:write`, `media:read`, `media:write`. Everything if absent.
+    /// What it may do: `accounts:read`, `accounts:write`, `posts:read`, `posts:write`, `media:read`, `media:write`, `keys:write`. Everything if absent.
     #[serde(default)]
     scopes: Option<Vec<String>>,
     /// When it ends; never if absent.
@@ -125,20 +125,20 @@ pub(crate) async fn create_key(
 ) -> Result<Created<KeyView>, Problem> {
     let now = state.now();
     let mut wrong = Vec::new();
-    let mut refuse = |field: String, message: &str, advice: &str| {
+    let mut wrong_field = |field: String, message: &str, advice: &str| {
         wrong.push(ViolationView::error("invalid", field, message, advice));
     };
     if body.name.trim().is_empty() || body.name.len() > 200 {
-        refuse("name".into(), "a name has 1 to 200 bytes", "Give the key a short name.");
+        wrong_field("name".into(), "a name has 1 to 200 bytes", "Give the key a short name.");
     }
     if body.expires_at.is_some_and(|end| end <= now) {
-        refuse("expires_at".into(), "the time has passed", "Choose a time in the future.");
+        wrong_field("expires_at".into(), "the time has passed", "Choose a time in the future.");
     }
     let scopes = body.scopes.unwrap_or_default();
     for (index, scope) in scopes.iter().enumerate() {
         if Scope::parse(scope).is_none() {
             let known = Scope::ALL.map(Scope::as_str).join(", ");
-            refuse(format!("scopes[{index}]"), "there is no such scope", &format!("Use one of: {known}."));
+            wrong_field(format!("scopes[{index}]"), "there is no such scope", &format!("Use one of: {known}."));
         }
     }
     if !wrong.is_empty() {
@@ -169,7 +169,7 @@ pub(crate) async fn create_key(
     Ok((StatusCode::CREATED, [(header::LOCATION, format!("/keys/{}", key.id))], axum::Json(view)))
 }
 
-/// Ends a key at once. With a user's key, only keys of that user.
+/// Ends a key at once. With a user's key, only that key itself, or with the scope `keys:write` any key of that user.
 #[utoipa::path(delete, path = "/keys/{id}", tag = "admin", params(("id" = Uuid, Path, description = "The key's public part")),
     responses((status = 204, description = "It is gone.")), security(("admin" = []), ("key" = [])))]
 pub(crate) async fn delete_key(
@@ -182,6 +182,11 @@ pub(crate) async fn delete_key(
         && caller.user() != key.user
     {
         return Err(Problem::not_found());
+    }
+    if let Authenticated::User(caller) = &who
+        && caller.key() != id
+    {
+        caller.may(Scope::KeysWrite)?;
     }
     state.keys.forget(id);
     if !state.store().delete_key(id).await? {

@@ -238,7 +238,7 @@ fn redirect(to: &Url, cookie: Option<String>) -> Response {
         ("code" = Option<String>, Query, description = "From the network, if the person agreed"),
         ("error" = Option<String>, Query, description = "From the network, if not")),
     responses((status = 303, description = "To `return_to`, with `?connected=x` or `?error=code`."),
-        (status = 200, description = "A small page, where there is no `return_to`."),
+        (status = 200, description = "A small page, where there is no `return_to`.", content_type = "text/html", body = String),
         (status = 400, description = "The attempt is not valid: other browser, used, too old, other network.")))]
 pub(crate) async fn callback(
     Extract(state): Extract<State>,

@@ -2,7 +2,7 @@
 
 use axum::extract::State as Extract;
 use serde::{Deserialize, Serialize};
-use social_core::{DeliveryId, Scheduler as _, platform::Deleted, social::Resolution, store::Delivery};
+use social_core::{DeliveryId, Scheduler as _, UserId, platform::Deleted, social::Resolution, store::Delivery};
 use utoipa::ToSchema;
 
 use crate::{
@@ -13,8 +13,30 @@ use crate::{
     views::DeliveryView,
 };
 
-fn view(state: &State, delivery: &Delivery) -> axum::Json<DeliveryView> {
-    axum::Json(DeliveryView::new(delivery, state.abilities()(&delivery.platform)))
+async fn view(state: &State, user: UserId, delivery: &Delivery) -> Result<axum::Json<DeliveryView>, Problem> {
+    let mut view = DeliveryView::new(delivery, state.abilities()(&delivery.platform));
+    note_deletions(state, user, std::iter::once(&mut view)).await?;
+    Ok(axum::Json(view))
+}
+
+/// Notes which of these were deleted on their networks.
+pub(crate) async fn note_deletions<'v>(
+    state: &State,
+    user: UserId,
+    views: impl Iterator<Item = &'v mut DeliveryView>,
+) -> Result<(), Problem> {
+    // Only what was published can have been deleted: most lists need no second question.
+    let mut out: Vec<_> = views.filter(|view| view.published_at.is_some()).collect();
+    if out.is_empty() {
+        return Ok(());
+    }
+    let ids: Vec<_> = out.iter().map(|view| DeliveryId::from_uuid(view.id)).collect();
+    for (id, at) in state.store().deletions(user, &ids).await? {
+        for view in out.iter_mut().filter(|view| view.id == id.uuid()) {
+            view.deleted(at);
+        }
+    }
+    Ok(())
 }
 
 /// Shows a delivery.
@@ -27,7 +49,7 @@ pub(crate) async fn show(
 ) -> Result<axum::Json<DeliveryView>, Problem> {
     let user = caller.may(Scope::PostsRead)?;
     let delivery = state.social.delivery(user, DeliveryId::from_uuid(id)).await?;
-    Ok(view(&state, &delivery))
+    view(&state, user, &delivery).await
 }
 
 /// What a person saw on the network.
@@ -110,7 +132,7 @@ pub(crate) async fn resolve(
         }
     };
     let delivery = state.social.resolve(user, DeliveryId::from_uuid(id), resolution).await?;
-    Ok(view(&state, &delivery))
+    view(&state, user, &delivery).await
 }
 
 /// What became of deleting.

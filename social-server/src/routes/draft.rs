@@ -7,6 +7,7 @@ use serde_json::Value;
 use social_core::{
     AccountId, Draft, MediaId, PlatformId, UserId,
     draft::{Attachment, Link, MediaRef, Override, StoredMedia},
+    library::MediaLibrary as _,
 };
 use utoipa::{
     PartialSchema, ToSchema,
@@ -133,12 +134,60 @@ pub(crate) struct Parts {
 }
 
 /// Whether files at addresses are fetched.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Fetching {
-    /// They are, and kept.
-    Now,
+#[derive(Debug)]
+pub(crate) enum Fetching<'a> {
+    /// They are, and noted here.
+    Now(&'a mut FetchedFiles),
     /// They are left out, for a check that keeps nothing.
     Never,
+}
+
+/// Files that were fetched for a post. If the post does not come about, nobody knows of them, so they are removed.
+#[derive(Debug)]
+pub(crate) struct FetchedFiles {
+    state: State,
+    user: UserId,
+    ids: Vec<MediaId>,
+}
+
+impl FetchedFiles {
+    pub(crate) fn of(state: &State, user: UserId) -> Self {
+        Self { state: state.clone(), user, ids: Vec::new() }
+    }
+
+    /// The post is stored: they belong to it.
+    pub(crate) fn keep(&mut self) {
+        self.ids.clear();
+    }
+
+    /// Removes those that belong to nothing.
+    pub(crate) async fn discard(mut self) {
+        let ids = std::mem::take(&mut self.ids);
+        remove(&self.state, self.user, ids).await;
+    }
+}
+
+/// A request that was cut off leaves nothing behind either.
+impl Drop for FetchedFiles {
+    fn drop(&mut self) {
+        let ids = std::mem::take(&mut self.ids);
+        if !ids.is_empty() {
+            let (state, user) = (self.state.clone(), self.user);
+            self.state.tasks.spawn(async move { remove(&state, user, ids).await });
+        }
+    }
+}
+
+async fn remove(state: &State, user: UserId, ids: Vec<MediaId>) {
+    for id in ids {
+        let removed = async {
+            state.store().delete_media(user, id).await?;
+            state.library.remove(id).await
+        };
+        if let Err(error) = removed.await {
+            tracing::warn!(media.id = %id, %error, "a file that was fetched for a refused post could not be removed");
+        }
+    }
 }
 
 /// Reads a field where `null` and absence differ.
@@ -175,7 +224,7 @@ impl Parts {
         user: UserId,
         mut draft: Draft,
         accounts: &[AccountId],
-        fetching: Fetching,
+        fetching: Fetching<'_>,
     ) -> Result<Draft, Problem> {
         let mut wrong = Vec::new();
         let mut error = |code: &str, field: String, message: &str, advice: &str| {
@@ -275,7 +324,7 @@ async fn attachments(
     state: &State,
     user: UserId,
     items: Vec<MediaBody>,
-    fetching: Fetching,
+    mut fetching: Fetching<'_>,
 ) -> Result<Vec<Attachment>, Problem> {
     let mut attachments = Vec::new();
     let mut known: BTreeMap<Uuid, StoredMedia> = BTreeMap::new();
@@ -286,11 +335,14 @@ async fn attachments(
         }
     }
     for (index, item) in items.into_iter().enumerate() {
-        let media = match (item.id.and_then(|id| known.get(&id).cloned()), item.url) {
-            (Some(stored), _) => stored,
-            (None, Some(_)) if fetching == Fetching::Never => continue,
-            (None, Some(url)) => state.intake.fetch(state, user, &format!("media[{index}].url"), &url).await?,
-            (None, None) => continue,
+        let media = match (item.id.and_then(|id| known.get(&id).cloned()), item.url, &mut fetching) {
+            (Some(stored), ..) => stored,
+            (None, Some(url), Fetching::Now(fetched)) => {
+                let stored = state.intake.fetch(state, user, &format!("media[{index}].url"), &url).await?;
+                fetched.ids.push(stored.id);
+                stored
+            }
+            (None, Some(_), Fetching::Never) | (None, None, _) => continue,
         };
         attachments.push(Attachment { media: MediaRef::from(media), alt_text: item.alt_text, title: item.title });
     }

@@ -20,15 +20,17 @@ use uuid::Uuid;
 
 use crate::{
     caller::{Caller, Scope},
+    listeners::{Full, Listening},
     problem::Problem,
-    state::{Listening, State},
+    state::State,
 };
 
-/// How often the history is looked at while somebody listens.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// However quiet it is, a listener looks for itself this often.
+const LOOK_EVERY: Duration = Duration::from_secs(15);
+/// How often it is asked whether the key is still good.
+const KEY_EVERY: Duration = Duration::from_secs(2);
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 const AT_ONCE: usize = 200;
-const MOST_PER_USER: usize = 20;
 
 /// One change of a delivery.
 #[derive(Debug, Serialize, ToSchema)]
@@ -49,8 +51,8 @@ pub(crate) struct EventView {
     success: Option<bool>,
     /// Attempts used by then.
     attempt: u32,
-    /// What belongs to it.
-    #[schema(value_type = Object)]
+    /// What belongs to it; null for what says it all by its name.
+    #[schema(value_type = Option<Object>)]
     response: Value,
     /// When.
     #[schema(value_type = String, format = DateTime)]
@@ -118,12 +120,21 @@ pub(crate) async fn stream(
     });
     // A fresh id stands for the present instant: ids sort by the time of their making.
     let after = last.transpose()?.unwrap_or_else(LogId::new);
-    let place = state.listeners.enter(user, MOST_PER_USER).ok_or_else(|| {
-        Problem::new(StatusCode::TOO_MANY_REQUESTS, "too_many_listeners", "this user follows events too often at once")
-            .advice("Please close another window.")
-            .retry_after(10)
+    let place = state.listeners.enter(&state, user).map_err(|full| match full {
+        Full::User => Problem::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "too_many_listeners",
+            "this user follows events too often at once",
+        )
+        .advice("Please close another window.")
+        .retry_after(10),
+        Full::Server => {
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_listeners", "too many follow events at once")
+                .advice("Too many people are watching right now. Please try again in a moment.")
+                .retry_after(10)
+        }
     })?;
-    let tail = Tail { state, user, after, waiting: VecDeque::new(), _place: place };
+    let tail = Tail { state, caller, user, after, waiting: VecDeque::new(), place };
     let events = stream::unfold(tail, |mut tail| async move {
         let event = tail.next().await?;
         Some((Ok::<_, Infallible>(event), tail))
@@ -137,17 +148,20 @@ pub(crate) async fn stream(
 
 struct Tail {
     state: State,
+    caller: Caller,
     user: UserId,
     after: LogId,
     waiting: VecDeque<LogRow>,
-    _place: Listening,
+    place: Listening,
 }
 
 impl Tail {
     async fn next(&mut self) -> Option<Event> {
         let stopping = self.state.stopping.clone();
+        let mut quiet = tokio::time::Instant::now();
         loop {
-            if stopping.is_cancelled() {
+            // A key that was deleted or has ended is told nothing more.
+            if stopping.is_cancelled() || !self.caller.still(Scope::PostsRead, &self.state).await {
                 return None;
             }
             if let Some(row) = self.waiting.pop_front() {
@@ -159,12 +173,17 @@ impl Tail {
                 Ok(rows) => self.waiting.extend(rows),
                 Err(error) => tracing::warn!(%error, "the history could not be followed; looking again"),
             }
-            if self.waiting.is_empty() {
+            while self.waiting.is_empty() && quiet.elapsed() < LOOK_EVERY {
                 tokio::select! {
-                    () = tokio::time::sleep(LOOK_EVERY) => {}
-                    () = stopping.cancelled() => {}
+                    () = self.place.news() => break,
+                    () = tokio::time::sleep(KEY_EVERY) => {}
+                    () = stopping.cancelled() => return None,
+                }
+                if !self.caller.still(Scope::PostsRead, &self.state).await {
+                    return None;
                 }
             }
+            quiet = tokio::time::Instant::now();
         }
     }
 }

@@ -71,23 +71,15 @@ pub(crate) async fn ready(Extract(state): Extract<State>) -> Result<Json<ReadyVi
     if state.stopping.is_cancelled() {
         return Err(not_now("the server is stopping"));
     }
-    match tokio::time::timeout(PATIENCE, state.store().check()).await {
-        Ok(Ok(())) => {
-            let stops = tokio::time::timeout(PATIENCE, state.social().stops()).await;
-            let stops = stops.ok().and_then(Result::ok).unwrap_or_default();
-            let stopped = stops.into_iter().map(|stop| StopView {
-                platform: stop.platform,
-                reason: stop.reason.as_str(),
-                until: stop.until.to_string(),
-            });
-            Ok(Json(ReadyView { status: "ok", version: env!("CARGO_PKG_VERSION"), stopped: stopped.collect() }))
-        }
-        Ok(Err(error)) => {
-            tracing::warn!(%error, "the database does not answer");
-            Err(not_now("database: it cannot be read and written"))
-        }
-        Err(_) => Err(not_now("database: no answer in time")),
-    }
+    state.readiness.check(&state).await.map_err(not_now)?;
+    let stops = tokio::time::timeout(PATIENCE, state.social().stops()).await;
+    let stops = stops.ok().and_then(Result::ok).unwrap_or_default();
+    let stopped = stops.into_iter().map(|stop| StopView {
+        platform: stop.platform,
+        reason: stop.reason.as_str(),
+        until: stop.until.to_string(),
+    });
+    Ok(Json(ReadyView { status: "ok", version: env!("CARGO_PKG_VERSION"), stopped: stopped.collect() }))
 }
 
 /// What was counted, as Prometheus reads it. On an installation for this machine alone it needs no key; elsewhere the admin key or

@@ -96,7 +96,7 @@ pub(crate) async fn upload(
             if stored["sha256"].as_str() != Some(sent.as_str()) {
                 return Err(idempotency::mismatch());
             }
-            Ok(idempotency::replay(status, answer))
+            Ok(idempotency::replay("/media", status, answer))
         }
     }
 }
@@ -293,7 +293,7 @@ pub(crate) async fn show(
 
 /// Gives a file to whoever holds its signed address. Answers ranges.
 #[utoipa::path(get, path = "/m/{token}", tag = "media", params(("token" = String, Path, description = "From a signed address")),
-    responses((status = 200, description = "The file.", content_type = "application/octet-stream"),
+    responses((status = 200, description = "The file, as the type that it is.", content_type = "*/*"),
         (status = 206, description = "The range of it that was asked for."), (status = 304, description = "It has not changed."),
         (status = 416, description = "There is no such range.")))]
 pub(crate) async fn file(

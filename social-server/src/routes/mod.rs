@@ -98,13 +98,15 @@ fn cors(state: &State) -> CorsLayer {
     let allowed = AllowOrigin::predicate(move |origin: &HeaderValue, _| {
         origin.to_str().is_ok_and(|origin| state.settings.allowed_origins.allows(origin))
     });
-    let exposed = ["location", "retry-after", "x-request-id", "ratelimit", "ratelimit-policy", "idempotency-replayed"];
+    let exposed =
+        ["location", "etag", "retry-after", "x-request-id", "ratelimit", "ratelimit-policy", "idempotency-replayed"];
     CorsLayer::new()
         .allow_origin(allowed)
         .allow_methods([Method::GET, Method::POST, Method::PATCH, Method::DELETE])
         .allow_headers([
             header::AUTHORIZATION,
             header::CONTENT_TYPE,
+            header::IF_MATCH,
             idempotency::IDEMPOTENCY_KEY,
             HeaderName::from_static("last-event-id"),
         ])

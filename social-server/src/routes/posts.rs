@@ -3,13 +3,13 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use axum::extract::State as Extract;
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, HeaderName, StatusCode, header};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use social_core::{
-    AccountId, Draft, PlatformId, PostId, Scheduler, UserId,
-    social::ScheduleRequest,
+    AccountId, Draft, ErrorKind, PlatformId, PostId, Scheduler, UserId,
+    social::{Change, ScheduleRequest, Scheduled},
     store::{PostFilter, PostStatus},
     time::later,
 };
@@ -17,8 +17,9 @@ use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::{
-    admin::{Created, page},
-    draft::{Fetching, LinkBody, MediaBody, OverrideBody, Parts, some},
+    admin::page,
+    deliveries,
+    draft::{FetchedFiles, Fetching, LinkBody, MediaBody, OverrideBody, Parts, some},
     logs::platform_id,
     time::{self, When},
 };
@@ -169,6 +170,9 @@ async fn on_platforms(
     Ok(chosen)
 }
 
+/// A post that was just scheduled, with where it is and its tag.
+type ScheduledAnswer = (StatusCode, [(HeaderName, String); 2], axum::Json<ScheduledView>);
+
 /// Schedules a post. When it answers, the post is durable: it ends as published, failed, canceled, missed or unconfirmed.
 #[utoipa::path(post, path = "/post/schedule", tag = "posts", request_body = ScheduleBody,
     responses((status = 201, body = ScheduledView), (status = 404, description = "An account or a file is not there."),
@@ -178,29 +182,78 @@ pub(crate) async fn schedule(
     caller: Caller,
     headers: HeaderMap,
     Json(body): Json<ScheduleBody>,
-) -> Result<Created<ScheduledView>, Problem> {
+) -> Result<ScheduledAnswer, Problem> {
     let user = caller.may(Scope::PostsWrite)?;
+    // The store keeps the key in the post's own transaction: a crash before the answer is kept makes no second post.
+    let key = idempotency::key(&headers)?;
     let asked = body.read(&state, user).await?;
-    let draft = asked.parts.apply(&state, user, Draft::default(), &asked.accounts, Fetching::Now).await?;
+    let mut fetched = FetchedFiles::of(&state, user);
+    match store(&state, user, asked, key, &mut fetched).await {
+        Ok((scheduled, warnings)) => {
+            if !scheduled.existing {
+                fetched.keep();
+            }
+            fetched.discard().await;
+            let place = format!("/posts/{}", scheduled.post.id);
+            let tag = tag(scheduled.post.updated_at);
+            let view = ScheduledView { post: seen(&state, user, scheduled).await?, warnings };
+            Ok((StatusCode::CREATED, [(header::LOCATION, place), (header::ETAG, tag)], axum::Json(view)))
+        }
+        Err(problem) => {
+            fetched.discard().await;
+            Err(problem)
+        }
+    }
+}
+
+async fn store(
+    state: &State,
+    user: UserId,
+    asked: Asked,
+    key: Option<String>,
+    fetched: &mut FetchedFiles,
+) -> Result<(Scheduled, Vec<ViolationView>), Problem> {
+    let draft = asked.parts.apply(state, user, Draft::default(), &asked.accounts, Fetching::Now(fetched)).await?;
     let (at, wall) = asked.when.map(|when| (when.at, when.wall)).unzip();
     let warnings = match at {
-        Some(at) => grants_that_end(&state, user, &asked.accounts, at).await?,
+        Some(at) => grants_that_end(state, user, &asked.accounts, at).await?,
         None => Vec::new(),
     };
-    let request = ScheduleRequest {
-        user,
-        draft,
-        accounts: asked.accounts,
-        at,
-        wall: wall.flatten(),
-        late_limit: asked.late_limit,
-        // The store keeps the key in the post's own transaction: a crash before the answer is kept makes no second post.
-        key: idempotency::key(&headers)?,
-    };
-    let scheduled = Scheduler::schedule(&state.social, request).await?;
-    let place = format!("/posts/{}", scheduled.post.id);
-    let view = ScheduledView { post: PostView::of(scheduled, state.abilities()), warnings };
-    Ok((StatusCode::CREATED, [(header::LOCATION, place)], axum::Json(view)))
+    let keyed = key.is_some();
+    let (accounts, late_limit) = (asked.accounts, asked.late_limit);
+    let request = ScheduleRequest { user, draft, accounts, at, wall: wall.flatten(), late_limit, key };
+    match Scheduler::schedule(&state.social, request).await {
+        Ok(scheduled) => Ok((scheduled, warnings)),
+        // The post that the key made is remembered for longer than its answer.
+        Err(error) if keyed && error.kind() == ErrorKind::Conflict => Err(idempotency::mismatch()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// A post as it is shown, with what was deleted on the networks.
+async fn seen(state: &State, user: UserId, scheduled: Scheduled) -> Result<PostView, Problem> {
+    let mut views = [PostView::of(scheduled, state.abilities())];
+    deliveries::note_deletions(state, user, views.iter_mut().flat_map(|view| &mut view.deliveries)).await?;
+    let [view] = views;
+    Ok(view)
+}
+
+/// What changes whenever the post's text or time does: for `If-Match`.
+fn tag(updated_at: Timestamp) -> String {
+    format!("\"{}\"", updated_at.as_microsecond())
+}
+
+/// A post with its tag.
+type Tagged = ([(HeaderName, String); 1], axum::Json<PostView>);
+
+async fn tagged(state: &State, user: UserId, scheduled: Scheduled) -> Result<Tagged, Problem> {
+    let tag = tag(scheduled.post.updated_at);
+    Ok(([(header::ETAG, tag)], axum::Json(seen(state, user, scheduled).await?)))
+}
+
+fn changed_meanwhile() -> Problem {
+    Problem::new(StatusCode::PRECONDITION_FAILED, "precondition_failed", "the post has changed since it was read")
+        .advice("Somebody changed this post meanwhile. Please look at it again.")
 }
 
 /// Grants that a person must renew before the post goes out. Only worth a look for what lies ahead a while.
@@ -344,20 +397,18 @@ pub(crate) async fn list(
     }
     let filter = PostFilter { status, platform, account, from: query.from, to: query.to };
     let posts = state.store().posts(user, &filter, &paging).await?;
-    Ok(axum::Json(Page::from_store(posts, |(post, deliveries)| PostView::new(post, &deliveries, state.abilities()))))
+    let mut page = Page::from_store(posts, |(post, deliveries)| PostView::new(post, &deliveries, state.abilities()));
+    deliveries::note_deletions(&state, user, page.items.iter_mut().flat_map(|view| &mut view.deliveries)).await?;
+    Ok(axum::Json(page))
 }
 
-/// Shows a post with its deliveries.
+/// Shows a post with its deliveries. Its `ETag` is for the `If-Match` of a change.
 #[utoipa::path(get, path = "/posts/{id}", tag = "posts", params(("id" = Uuid, Path, description = "Which post")),
     responses((status = 200, body = PostView)), security(("key" = [])))]
-pub(crate) async fn show(
-    Extract(state): Extract<State>,
-    caller: Caller,
-    Id(id): Id,
-) -> Result<axum::Json<PostView>, Problem> {
+pub(crate) async fn show(Extract(state): Extract<State>, caller: Caller, Id(id): Id) -> Result<Tagged, Problem> {
     let user = caller.may(Scope::PostsRead)?;
     let (post, deliveries) = state.store().post(user, PostId::from_uuid(id)).await?.ok_or_else(Problem::not_found)?;
-    Ok(axum::Json(PostView::new(post, &deliveries, state.abilities())))
+    tagged(&state, user, Scheduled { post, deliveries, existing: true }).await
 }
 
 /// A change of a post. A field that is absent stays; `null` empties it.
@@ -406,42 +457,80 @@ pub(crate) struct EditBody {
     time_zone: Option<String>,
 }
 
-/// Changes the text or the time of a post of which nothing has begun to become visible.
-#[utoipa::path(patch, path = "/posts/{id}", tag = "posts", params(("id" = Uuid, Path, description = "Which post")), request_body = EditBody,
-    responses((status = 200, body = PostView), (status = 409, description = "It is too late.")), security(("key" = [])))]
+impl EditBody {
+    /// Everything but the time.
+    fn parts(self) -> Parts {
+        Parts {
+            content: self.content,
+            media_url: self.media_url,
+            media: self.media.map(Option::unwrap_or_default),
+            link: self.link,
+            thread: self.thread.map(Option::unwrap_or_default),
+            first_comment: self.first_comment,
+            options: self.options.map(Option::unwrap_or_default),
+            overrides: self.overrides.map(Option::unwrap_or_default),
+        }
+    }
+}
+
+/// Changes the text or the time of a post of which nothing has begun to become visible. With `If-Match`, only if nobody changed it since.
+#[utoipa::path(patch, path = "/posts/{id}", tag = "posts",
+    params(("id" = Uuid, Path, description = "Which post"),
+        ("If-Match" = Option<String>, Header, description = "The `ETag` of the post on which the change is based")),
+    request_body = EditBody,
+    responses((status = 200, body = PostView), (status = 409, description = "It is too late, or somebody else changes it right now."),
+        (status = 412, description = "The post has changed since it was read.")), security(("key" = [])))]
 pub(crate) async fn edit(
     Extract(state): Extract<State>,
     caller: Caller,
     Id(id): Id,
+    headers: HeaderMap,
     Json(body): Json<EditBody>,
-) -> Result<axum::Json<PostView>, Problem> {
+) -> Result<Tagged, Problem> {
     let user = caller.may(Scope::PostsWrite)?;
     let id = PostId::from_uuid(id);
     let (post, deliveries) = state.store().post(user, id).await?.ok_or_else(Problem::not_found)?;
+    let wanted = headers.get(header::IF_MATCH).map(|value| value.to_str().unwrap_or_default());
+    let seen = post.updated_at;
+    let own = tag(seen);
+    if wanted.is_some_and(|tags| tags.split(',').all(|one| !matches!(one.trim(), one if one == own || one == "*"))) {
+        return Err(changed_meanwhile());
+    }
     let times = [&body.scheduled_time, &body.local_time, &body.time_zone].map(Option::as_deref);
     let when = time::read(times[0], times[1], times[2]).map_err(|violation| Problem::invalid(vec![*violation]))?;
-    let parts = Parts {
-        content: body.content,
-        media_url: body.media_url,
-        media: body.media.map(Option::unwrap_or_default),
-        link: body.link,
-        thread: body.thread.map(Option::unwrap_or_default),
-        first_comment: body.first_comment,
-        options: body.options.map(Option::unwrap_or_default),
-        overrides: body.overrides.map(Option::unwrap_or_default),
-    };
+    let parts = body.parts();
     let (at, wall) = when.map(|when| (when.at, when.wall)).unzip();
-    let wall = wall.flatten();
-    let scheduled = match (parts.is_empty(), at) {
-        (true, None) => return Ok(axum::Json(PostView::new(post, &deliveries, state.abilities()))),
-        (true, Some(at)) => state.social.reschedule(user, id, at, wall).await?,
-        (false, at) => {
+    if parts.is_empty() && at.is_none() {
+        return tagged(&state, user, Scheduled { post, deliveries, existing: true }).await;
+    }
+    let mut fetched = FetchedFiles::of(&state, user);
+    let changed = async {
+        let draft = if parts.is_empty() {
+            None
+        } else {
             let accounts: Vec<AccountId> = deliveries.iter().map(|delivery| delivery.account).collect();
-            let draft = parts.apply(&state, user, post.draft, &accounts, Fetching::Now).await?;
-            state.social.edit(user, id, draft, at, wall).await?
-        }
+            Some(parts.apply(&state, user, post.draft, &accounts, Fetching::Now(&mut fetched)).await?)
+        };
+        // What is not in the request was read above: if that has changed since, the two changes do not go together.
+        let change = Change { draft, at, wall: wall.flatten(), seen: Some(seen) };
+        state.social.change(user, id, change).await.map_err(Problem::from)
     };
-    Ok(axum::Json(PostView::of(scheduled, state.abilities())))
+    match changed.await {
+        Ok(scheduled) => {
+            fetched.keep();
+            tagged(&state, user, scheduled).await
+        }
+        Err(problem) => {
+            fetched.discard().await;
+            if wanted.is_some() && problem.status() == StatusCode::CONFLICT {
+                let now = state.store().post(user, id).await?;
+                if now.is_some_and(|(post, _)| post.updated_at != seen) {
+                    return Err(changed_meanwhile());
+                }
+            }
+            Err(problem)
+        }
+    }
 }
 
 /// Calls off every delivery that has not begun to become visible. Repeatable.
@@ -454,7 +543,7 @@ pub(crate) async fn cancel(
 ) -> Result<axum::Json<PostView>, Problem> {
     let user = caller.may(Scope::PostsWrite)?;
     let outcome = state.social.cancel(user, PostId::from_uuid(id)).await?;
-    Ok(axum::Json(PostView::of(outcome.after, state.abilities())))
+    Ok(axum::Json(seen(&state, user, outcome.after).await?))
 }
 
 /// Tries the failed, missed and canceled deliveries of a post again, each from where it got to: at the post's time if that is still to come,
@@ -468,5 +557,5 @@ pub(crate) async fn retry(
 ) -> Result<axum::Json<PostView>, Problem> {
     let user = caller.may(Scope::PostsWrite)?;
     let scheduled = state.social.retry(user, PostId::from_uuid(id)).await?;
-    Ok(axum::Json(PostView::of(scheduled, state.abilities())))
+    Ok(axum::Json(seen(&state, user, scheduled).await?))
 }

@@ -1,4 +1,4 @@
-//! Connecting accounts: what the way to a network and back must refuse (O1 to O4, O9).
+//! Connecting accounts: the way to a network and back. What it must refuse by the numbers stands in `oauth.rs`.
 
 use serde_json::json;
 use social_server::config::ReturnUrls;
@@ -87,53 +87,6 @@ async fn without_a_place_to_return_to_there_is_a_small_page() {
     assert_eq!((done.status.as_u16(), done.header("content-type")), (200, Some("text/html; charset=utf-8")));
     assert!(String::from_utf8_lossy(&done.bytes).contains("Fake x is connected"));
     assert!(done.header("content-security-policy").unwrap().contains("default-src 'none'"));
-}
-
-#[tokio::test]
-async fn a_callback_counts_once_and_only_in_the_browser_that_began() {
-    let world = World::new();
-    let tenant = world.tenant("a@example.com").await;
-    // Another browser: without the cookie, or with the cookie of another attempt.
-    let victim = away(&world, &tenant, json!({ "platform": "x" })).await;
-    world.browse(&back("x", &victim.state), "").await.refused(400, "expired");
-    let (mine, theirs) = (
-        away(&world, &tenant, json!({ "platform": "x" })).await,
-        away(&world, &tenant, json!({ "platform": "x" })).await,
-    );
-    let renamed =
-        theirs.cookies.replace(theirs.cookies.split('=').next().unwrap(), mine.cookies.split('=').next().unwrap());
-    world.browse(&back("x", &mine.state), &renamed).await.refused(400, "expired");
-    // That used the state up: the right browser is too late.
-    world.browse(&back("x", &mine.state), &mine.cookies).await.refused(400, "expired");
-    assert_eq!(accounts(&world, &tenant).await, 0);
-    // Replay.
-    let once = away(&world, &tenant, json!({ "platform": "x" })).await;
-    assert_eq!(world.browse(&back("x", &once.state), &once.cookies).await.status, 200);
-    world.browse(&back("x", &once.state), &once.cookies).await.refused(400, "expired");
-    // Swapped platform.
-    let swapped = away(&world, &tenant, json!({ "platform": "x" })).await;
-    world.browse(&back("linkedin", &swapped.state), &swapped.cookies).await.refused(400, "expired");
-    // Too old.
-    let old = away(&world, &tenant, json!({ "platform": "x" })).await;
-    world.advance(601);
-    world.browse(&back("x", &old.state), &old.cookies).await.refused(400, "expired");
-    // Made up, and nothing at all.
-    world.browse(&back("x", "made-up"), &old.cookies).await.refused(400, "expired");
-    world.browse("/auth/callback/x", "").await.refused(400, "expired");
-    world.browse("/auth/callback/nowhere?code=a&state=b", "").await.refused(400, "expired");
-    assert_eq!(accounts(&world, &tenant).await, 2);
-}
-
-#[tokio::test]
-async fn of_two_callbacks_at_once_exactly_one_wins() {
-    let world = World::new();
-    let tenant = world.tenant("a@example.com").await;
-    let away = away(&world, &tenant, json!({ "platform": "x" })).await;
-    let path = back("x", &away.state);
-    let (a, b) = tokio::join!(world.browse(&path, &away.cookies), world.browse(&path, &away.cookies));
-    let mut statuses = [a.status.as_u16(), b.status.as_u16()];
-    statuses.sort_unstable();
-    assert_eq!(statuses, [200, 400]);
 }
 
 #[tokio::test]

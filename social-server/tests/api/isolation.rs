@@ -1,6 +1,6 @@
 //! Nobody reaches another user's things: every route with an id, taken from the OpenAPI document, with the ids of somebody else.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
@@ -80,6 +80,37 @@ async fn foreign_ids_are_not_there_on_any_route() {
             assert!(!text.contains(id.as_str()), "{path} shows {id}");
         }
     }
+}
+
+/// Routes and methods as the router has them.
+fn routed() -> BTreeSet<(String, String)> {
+    let code = include_str!("../../src/routes/mod.rs");
+    let mut found = BTreeSet::new();
+    for line in code.lines().filter_map(|line| line.trim().strip_prefix(".route(\"")) {
+        let (path, handlers) = line.split_once("\",").unwrap();
+        for method in ["get", "post", "patch", "delete", "put", "any"] {
+            let there = handlers.match_indices(&format!("{method}(")).any(|(at, _)| !handlers[..at].ends_with("::"));
+            if there {
+                found.insert((path.to_owned(), method.to_owned()));
+            }
+        }
+    }
+    found
+}
+
+/// The tests below walk through the document. What is routed and not described would escape them.
+#[test]
+fn everything_that_is_routed_is_described() {
+    let document: Value = serde_json::from_str(&social_server::openapi::json()).unwrap();
+    let mut described = BTreeSet::new();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        described.extend(item.as_object().unwrap().keys().map(|method| (path.clone(), method.clone())));
+    }
+    // The description itself, which holds nothing of anybody's.
+    let itself = ["/", "/docs", "/docs/{asset}", "/openapi.json"].map(|path| (path.to_owned(), "get".to_owned()));
+    let routed: BTreeSet<_> = routed().into_iter().filter(|route| !itself.contains(route)).collect();
+    assert!(routed.len() > 30, "{routed:?}");
+    assert_eq!(routed, described, "the router on the left, the document on the right");
 }
 
 #[tokio::test]

@@ -199,6 +199,41 @@ async fn what_is_not_what_it_is_called_or_no_media_is_refused_and_removed() {
 }
 
 #[tokio::test]
+async fn pictures_that_would_unfold_to_gigabytes_and_boxes_that_lie_are_refused_and_removed() {
+    let world = World::new();
+    let tenant = world.tenant("a@example.com").await;
+    // A few hundred kilobytes at most, whatever they say of themselves.
+    let mut png = sample::png(8, 8);
+    png[16..24].copy_from_slice(&[0, 0, 0x27, 0x11, 0, 0, 0x27, 0x11]);
+    let mut gif = sample::gif(8, 8, 2);
+    gif[6..10].copy_from_slice(&[0xFF, 0xFF, 0xFF, 0xFF]);
+    let mut jpeg = sample::jpeg(8, 8);
+    let frame = jpeg.windows(2).position(|two| two == [0xFF, 0xC0]).unwrap();
+    jpeg[frame + 5..frame + 9].copy_from_slice(&[0xFF, 0xFF, 0xFF, 0xFF]);
+    let film = sample::mp4(320, 240, 5000, 20_000);
+    let claims = |kind: &[u8; 4], size: u32| {
+        let mut film = film.clone();
+        let at = film.windows(4).position(|four| four == kind).unwrap();
+        film[at - 4..at].copy_from_slice(&size.to_be_bytes());
+        film
+    };
+    for (what, bytes) in [
+        ("a picture of 10,001 by 10,001", png),
+        ("an animation of 65,535 by 65,535", gif),
+        ("a photograph of 65,535 by 65,535", jpeg),
+        ("an index that reaches beyond the file", claims(b"moov", u32::MAX)),
+        ("a track shorter than its own header", claims(b"trak", 7)),
+        ("a table longer than its box", claims(b"stsd", 1 << 30)),
+        ("a film without its end", film[..film.len() / 2].to_vec()),
+    ] {
+        let answer = upload(&world, &tenant, None, bytes, None).await;
+        assert_eq!(answer.status, 422, "{what}: {answer:?}");
+        assert_eq!(answer.refused(422, "invalid")["violations"][0]["code"], "media_unusable", "{what}");
+    }
+    assert_eq!(world.media_files(), Vec::<String>::new());
+}
+
+#[tokio::test]
 async fn sizes_and_quotas_hold_with_and_without_an_announced_length() {
     let world = World::with(|config| {
         config.media_max_bytes = 1000;
@@ -355,4 +390,120 @@ async fn a_fetch_ends_where_the_quota_does() {
     assert!(served.load(Ordering::SeqCst) < 64 * 1024 * 1024);
     assert_eq!(world.media_files(), Vec::<String>::new());
     serving.abort();
+}
+
+/// A web server with these routes, and a world that may fetch from it.
+async fn beside(files: axum::Router, change: impl FnOnce(&mut social_server::config::Config)) -> (World, String) {
+    let web = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = web.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(web, files).await });
+    let world = World::with(|config| {
+        config.fetch_http = social_server::config::Switch::On;
+        config.fetch_ports = vec![address.port()];
+        config.fetch_allow = vec!["127.0.0.1".parse().unwrap()];
+        change(config);
+    });
+    (world, format!("http://{address}"))
+}
+
+#[tokio::test]
+async fn files_of_a_post_that_does_not_come_about_are_removed() {
+    let files = axum::Router::new().route("/a.png", axum::routing::get(async || sample::png(16, 16)));
+    let (world, web) = beside(files, |_| {}).await;
+    let (tenant, accounts) = world.connected("a@example.com").await;
+    let user: social_core::UserId = tenant.id.parse().unwrap();
+    let picture = json!({ "url": format!("{web}/a.png") });
+    let schedule = async |body: Value, once: Option<&str>| {
+        world.keyed("POST", "/post/schedule", &tenant.key, Some(body), once).await
+    };
+    let held = async || social_core::store::MediaStore::media_bytes(&world.store, user).await.unwrap();
+    // Refused by the network's rules, by a second file that is not there, and by the time.
+    let long = json!({ "content": "x".repeat(101), "accounts": [accounts[0]], "media": [picture] });
+    schedule(long, None).await.refused(422, "invalid");
+    let gone =
+        json!({ "content": "a", "accounts": [accounts[0]], "media": [picture, { "url": format!("{web}/gone") }] });
+    schedule(gone, None).await.refused(422, "invalid");
+    let past = json!({ "content": "a", "accounts": [accounts[0]], "media": [picture], "scheduled_time": "2020-01-01T00:00:00Z" });
+    schedule(past, None).await.refused(422, "invalid");
+    assert_eq!((world.media_files(), held().await), (Vec::new(), 0));
+    // A post that was there already needs no second copy.
+    let good = json!({ "content": "a", "accounts": [accounts[0]], "media": [picture], "scheduled_time": "2026-12-22T10:00:00Z" });
+    let first = schedule(good.clone(), Some("once")).await.expect(201);
+    assert_eq!(world.media_files().len(), 1);
+    let store: &dyn social_core::Store = &world.store;
+    store.purge_idempotent(jiff::Timestamp::MAX).await.unwrap();
+    assert_eq!(schedule(good, Some("once")).await.expect(201)["id"], first["id"]);
+    assert_eq!(world.media_files().len(), 1);
+    // The same for a change that is refused.
+    let path = format!("/posts/{}", first["id"].as_str().unwrap());
+    let change = json!({ "content": "x".repeat(101), "media": [picture] });
+    world.call("PATCH", &path, &tenant.key, Some(change)).await.refused(422, "invalid");
+    assert_eq!(world.media_files().len(), 1);
+    world.call("PATCH", &path, &tenant.key, Some(json!({ "media": [picture] }))).await.expect(200);
+    assert_eq!(world.media_files().len(), 2);
+}
+
+#[tokio::test]
+async fn one_user_cannot_take_all_turns_to_fetch() {
+    let waiting = Arc::new(AtomicUsize::new(0));
+    let (count, go) = (Arc::clone(&waiting), Arc::new(tokio::sync::Semaphore::new(0)));
+    let gate = Arc::clone(&go);
+    let slow = async move || {
+        count.fetch_add(1, Ordering::SeqCst);
+        let _ = gate.acquire().await;
+        sample::png(16, 16)
+    };
+    let files = axum::Router::new()
+        .route("/slow", axum::routing::get(slow))
+        .route("/a.png", axum::routing::get(async || sample::png(16, 16)));
+    let (world, web) = beside(files, |_| {}).await;
+    let world = Arc::new(world);
+    let ((greedy, theirs), (other, own)) =
+        (world.connected("greedy@example.com").await, world.connected("other@example.com").await);
+    let mut tasks = tokio::task::JoinSet::new();
+    for number in 0..40 {
+        let (world, greedy) = (Arc::clone(&world), greedy.clone());
+        let body =
+            json!({ "content": format!("{number}"), "accounts": [theirs[0]], "media_url": format!("{web}/slow") });
+        tasks.spawn(async move { world.post("/post/schedule", &greedy.key, body).await });
+    }
+    while waiting.load(Ordering::SeqCst) < 2 {
+        tokio::task::yield_now().await;
+    }
+    let body = json!({ "content": "a", "accounts": [own[0]], "media_url": format!("{web}/a.png") });
+    let mine = tokio::time::timeout(std::time::Duration::from_secs(30), world.post("/post/schedule", &other.key, body));
+    mine.await.expect("others have their own turns").expect(201);
+    assert_eq!(waiting.load(Ordering::SeqCst), 2, "two at once for each user");
+    go.close();
+    for answer in tasks.join_all().await {
+        answer.expect(201);
+    }
+}
+
+#[tokio::test]
+async fn a_change_that_took_longer_does_not_undo_one_that_came_meanwhile() {
+    let (arrived, go) = (Arc::new(tokio::sync::Notify::new()), Arc::new(tokio::sync::Notify::new()));
+    let (here, gate) = (Arc::clone(&arrived), Arc::clone(&go));
+    let slow = async move || {
+        here.notify_one();
+        gate.notified().await;
+        sample::png(16, 16)
+    };
+    let (world, web) = beside(axum::Router::new().route("/slow", axum::routing::get(slow)), |_| {}).await;
+    let (tenant, accounts) = world.connected("a@example.com").await;
+    let body = json!({ "content": "first", "accounts": [accounts[0]], "scheduled_time": "2026-11-23T10:00:00Z" });
+    let made = world.post("/post/schedule", &tenant.key, body).await.expect(201);
+    let path = format!("/posts/{}", made["id"].as_str().unwrap());
+    let patch = |body: Value| world.call("PATCH", &path, &tenant.key, Some(body));
+    // It read the post, and fetches its file while somebody else changes the text.
+    let late = patch(json!({ "media": [{ "url": format!("{web}/slow") }] }));
+    let quick = async {
+        arrived.notified().await;
+        patch(json!({ "content": "second" })).await.expect(200);
+        go.notify_one();
+    };
+    let (late, ()) = tokio::join!(late, quick);
+    late.refused(409, "conflict");
+    assert_eq!(world.get(&path, &tenant.key).await.expect(200)["content"], "second");
+    assert_eq!(world.media_files(), Vec::<String>::new(), "and its file is gone");
 }

@@ -404,3 +404,69 @@ async fn a_grant_that_ends_before_the_post_is_pointed_out() {
     assert_eq!(violations(&json!({ "violations": made["warnings"] })), [("grant_ends_before", "scheduled_time")]);
     assert_eq!(made["warnings"][0]["severity"], "warning");
 }
+
+#[tokio::test]
+async fn a_change_that_is_based_on_something_old_is_refused() {
+    let world = World::new();
+    let (tenant, accounts) = world.connected("a@example.com").await;
+    let body = json!({ "content": "first", "accounts": [accounts[0]], "scheduled_time": "2026-11-23T10:00:00Z" });
+    let made = world.post("/post/schedule", &tenant.key, body).await;
+    let tag = made.header("etag").unwrap().to_owned();
+    let path = format!("/posts/{}", made.expect(201)["id"].as_str().unwrap());
+    let patch = async |tag: Option<&str>, content: &str| {
+        let mut request = http::Request::patch(&path)
+            .header("authorization", format!("Bearer {}", tenant.key))
+            .header("content-type", "application/json");
+        if let Some(tag) = tag {
+            request = request.header("if-match", tag);
+        }
+        let body = axum::body::Body::from(json!({ "content": content }).to_string());
+        world.send(request.body(body).unwrap()).await
+    };
+    assert_eq!(world.get(&path, &tenant.key).await.header("etag"), Some(tag.as_str()));
+    // Two people read the same; the second one is told.
+    let second = patch(Some(&tag), "second").await;
+    let newer = second.header("etag").unwrap().to_owned();
+    assert_ne!(newer, tag);
+    second.expect(200);
+    patch(Some(&tag), "third").await.refused(412, "precondition_failed");
+    patch(Some("\"\""), "third").await.refused(412, "precondition_failed");
+    patch(Some("W/x, nonsense"), "third").await.refused(412, "precondition_failed");
+    assert_eq!(world.get(&path, &tenant.key).await.expect(200)["content"], "second");
+    let either = format!("{tag}, {newer}");
+    patch(Some(&either), "third").await.expect(200);
+    patch(Some("*"), "fourth").await.expect(200);
+    patch(None, "fifth").await.expect(200);
+    assert_eq!(world.get(&path, &tenant.key).await.expect(200)["content"], "fifth");
+}
+
+#[tokio::test]
+async fn a_post_that_was_deleted_there_says_so_and_its_history_once() {
+    let world = World::new();
+    let (tenant, accounts) = world.connected("a@example.com").await;
+    let (stranger, _) = world.connected("b@example.com").await;
+    let made = schedule(&world, &tenant, json!({ "content": "a", "accounts": [accounts[0]] })).await;
+    world.work().await;
+    let out = post(&world, &tenant, &made["id"]).await;
+    let delivery = out["deliveries"][0].clone();
+    assert!(delivery["deleted_at"].is_null() && delivery["published_at"].is_string(), "{delivery}");
+    let path = format!("/deliveries/{}", delivery["id"].as_str().unwrap());
+    world.advance(60);
+    for already in [false, true] {
+        let answer = world.call("DELETE", &format!("{path}/remote"), &tenant.key, None).await.expect(200);
+        assert_eq!(answer["deleted"], true, "{already}");
+    }
+    let list = world.get("/posts", &tenant.key).await.expect(200)["items"][0]["deliveries"][0].clone();
+    let one = world.get(&path, &tenant.key).await.expect(200);
+    for shown in [post(&world, &tenant, &made["id"]).await["deliveries"][0].clone(), list, one] {
+        assert_eq!(shown["deleted_at"], "2026-11-22T08:01:00Z", "{shown}");
+        assert_eq!(shown["phase"], "published", "it was out");
+        let actions = shown["actions"].as_array().unwrap();
+        let delete = actions.iter().find(|action| action["name"] == "delete_remote").unwrap();
+        assert_eq!(delete["allowed"], false, "{delete}");
+    }
+    let logs = world.get("/logs", &tenant.key).await.expect(200);
+    let events = logs["items"].as_array().unwrap().iter().filter(|row| row["event"] == "deleted_remote");
+    assert_eq!(events.count(), 1);
+    world.get(&path, &stranger.key).await.refused(404, "not_found");
+}

@@ -1,9 +1,12 @@
 //! Refusals have one form, whatever is sent; and every answer carries the headers that protect it.
 
+use std::sync::Arc;
+
 use axum::body::Body;
 use http::{Request, header};
 use serde_json::json;
 use social_server::{Peer, config::AllowedOrigins};
+use social_testkit::fake::{FakeNetwork, FakePlatform};
 
 use crate::world::{ADMIN, World};
 
@@ -117,11 +120,94 @@ async fn pages_of_listed_origins_may_call_and_look_alikes_may_not() {
         "http://app.example",
         "https://app.example:8443",
         "https://evil.vercel.app",
+        "https://proj-abc-other.vercel.app",
+        "https://proj-abc.evil.com-team.vercel.app",
+        "https://proj-ABC-team.vercel.app",
+        "http://proj-abc-team.vercel.app",
+        "https://proj-abc-team.vercel.app:8443",
+        "https://app.example.",
+        "https://APP.EXAMPLE",
+        "https://app.example/",
+        "https://sub.app.example",
+        "https://appxexample",
+        "file://",
         "null",
     ] {
         let answer = preflight(origin).await;
         assert_eq!(answer.header("access-control-allow-origin"), None, "{origin}");
         assert!(answer.header("vary").unwrap().to_lowercase().contains("origin"), "{origin}");
+    }
+}
+
+#[tokio::test]
+async fn names_from_networks_are_text_on_our_pages() {
+    let network = FakeNetwork::default();
+    let name = |facts: &mut social_core::PlatformDescriptor| facts.name = "<img src=x onerror=\"alert('1')\">&".into();
+    let x: Arc<dyn social_core::Platform> = Arc::new(FakePlatform::new("x", network.clone()).facts(name));
+    let world = World::over(network, vec![x], |_| {});
+    let tenant = world.tenant("a@example.com").await;
+    let path = world.link(&tenant, json!({ "platform": "x" })).await;
+    let sent = world.browse(&path, "").await;
+    let back = format!("/auth/callback/x?code=good&state={}", crate::world::query(&sent.location(), "state"));
+    let page = world.browse(&back, &sent.cookies()).await;
+    let text = String::from_utf8_lossy(&page.bytes).into_owned();
+    assert_eq!((page.status.as_u16(), page.header("content-type")), (200, Some("text/html; charset=utf-8")));
+    assert!(text.contains("&lt;img src=x onerror=&quot;alert(&#39;1&#39;)&quot;&gt;&amp; is connected"), "{text}");
+    assert!(!text.contains("<img") && !text.contains("<script"), "{text}");
+    let policy = page.header("content-security-policy").unwrap();
+    assert!(policy.contains("default-src 'none'") && !policy.contains("script-src"), "{policy}");
+}
+
+#[tokio::test]
+async fn what_a_request_says_is_no_markup_in_the_answer() {
+    let world = World::new();
+    let evil = "%3Cscript%3Ealert(1)%3C%2Fscript%3E";
+    for path in [
+        format!("/{evil}"),
+        format!("/auth/connect/{evil}?link={evil}"),
+        format!("/auth/callback/{evil}?state={evil}&error={evil}"),
+        format!("/auth/connect/x?link={evil}"),
+        format!("/m/{evil}"),
+        format!("/docs/{evil}"),
+    ] {
+        let request = request("GET", &path).header(header::ACCEPT, "text/html").body(Body::empty()).unwrap();
+        let answer = world.send(request).await;
+        let text = format!("{:?} {}", answer.headers, String::from_utf8_lossy(&answer.bytes));
+        assert!(!text.contains("<script"), "{path}: {text}");
+        assert!(answer.status.is_client_error(), "{path}: {text}");
+    }
+    // Where a request is quoted in JSON, browsers must not guess.
+    let tenant = world.tenant("a@example.com").await;
+    let answer = world.get("/posts?%3Cscript%3E=1", &tenant.key).await;
+    assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
+    assert_eq!(answer.header("content-type"), Some("application/problem+json"));
+}
+
+#[tokio::test]
+async fn other_words_of_proxies_change_nothing() {
+    let world = World::with(|config| {
+        config.public_url = Some("https://social.example".parse().unwrap());
+        config.trusted_proxies = vec!["10.0.0.0/8".parse().unwrap()];
+    });
+    let send = async |peer: &str, name: &str, value: &str| {
+        let sent = request("GET", "/users")
+            .extension(Peer(peer.parse().unwrap()))
+            .header(header::AUTHORIZATION, format!("Bearer {ADMIN}"))
+            .header(name, value);
+        world.send(sent.body(Body::empty()).unwrap()).await.status.as_u16()
+    };
+    // The last hop is the proxy's own word; what stands before it was written by strangers.
+    for (peer, name, value, status) in [
+        ("10.0.0.1:1", "x-forwarded-proto", "http", 403),
+        ("10.0.0.1:1", "x-forwarded-proto", "https, http", 403),
+        ("10.0.0.1:1", "x-forwarded-proto", "http, https", 200),
+        ("10.0.0.1:1", "x-forwarded-proto", "HTTPS", 200),
+        ("[::ffff:10.0.0.1]:1", "x-forwarded-proto", "http", 403),
+        ("192.0.2.1:1", "x-forwarded-proto", "http", 200),
+        ("10.0.0.1:1", "forwarded", "proto=http", 200),
+        ("10.0.0.1:1", "x-forwarded-ssl", "off", 200),
+    ] {
+        assert_eq!(send(peer, name, value).await, status, "{peer} {name}: {value}");
     }
 }
 

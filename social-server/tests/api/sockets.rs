@@ -51,6 +51,34 @@ async fn callers_that_dawdle_over_their_first_line_are_let_go_and_others_are_ser
 }
 
 #[tokio::test]
+async fn heads_that_never_end_are_refused_before_they_do() {
+    let world = World::new();
+    let served = serve(&world, Duration::from_secs(10)).await;
+    let many = "x-a: b\r\n".repeat(150);
+    let large = format!("x-a: {}\r\n", "a".repeat(200_000));
+    let target = "a".repeat(200_000);
+    for (what, head) in [
+        ("many", format!("GET /healthz HTTP/1.1\r\n{many}\r\n")),
+        ("large", format!("GET /healthz HTTP/1.1\r\n{large}\r\n")),
+        ("long", format!("GET /{target} HTTP/1.1\r\n\r\n")),
+    ] {
+        let mut stream = TcpStream::connect(served.address).await.unwrap();
+        // The server may close before all of it is written.
+        stream.write_all(head.as_bytes()).await.ok();
+        let mut answer = Vec::new();
+        let read = tokio::time::timeout(Duration::from_secs(20), stream.read_to_end(&mut answer)).await;
+        read.expect("an end").ok();
+        let text = String::from_utf8_lossy(&answer);
+        let status = text.split(' ').nth(1).unwrap_or_default();
+        assert!(["", "431", "414"].contains(&status), "{what}: {text}");
+    }
+    let healthy = reqwest::get(format!("http://{}/healthz", served.address)).await.unwrap();
+    assert_eq!(healthy.status(), 200);
+    served.stop.cancel();
+    served.task.await.unwrap();
+}
+
+#[tokio::test]
 async fn events_are_live_resumable_and_end_with_the_server() {
     let world = World::new();
     let (tenant, accounts) = world.connected("a@example.com").await;
@@ -115,4 +143,86 @@ async fn a_request_under_way_is_finished_when_the_server_stops() {
     assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
     served.task.await.unwrap();
     assert!(TcpStream::connect(served.address).await.is_err(), "nothing new is accepted");
+}
+
+#[tokio::test]
+async fn one_address_cannot_take_the_places_of_all() {
+    let world = World::new();
+    let acceptor = Acceptor::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let proxy = "127.0.0.9".parse().unwrap();
+    let acceptor = acceptor.most_connections(64).count_loopback().most_per_address(4, [proxy]);
+    let (address, stop) = (acceptor.address().unwrap(), CancellationToken::new());
+    let (app, token) = (world.app.clone(), stop.clone());
+    let task = tokio::spawn(async move { acceptor.serve(app, token, Duration::from_secs(5)).await });
+    let from = async |ip: &str| {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind(format!("{ip}:0").parse().unwrap()).unwrap();
+        socket.connect(address).await.unwrap()
+    };
+    let ask = async |stream: &mut TcpStream| {
+        stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n").await.ok();
+        let mut answer = [0; 12];
+        let read = tokio::time::timeout(Duration::from_secs(20), stream.read_exact(&mut answer)).await.expect("an end");
+        read.is_ok().then(|| String::from_utf8_lossy(&answer).into_owned())
+    };
+    let mut held = Vec::new();
+    for number in 0..8 {
+        let mut stream = from("127.0.0.1").await;
+        let answer = ask(&mut stream).await;
+        assert_eq!(answer.is_some(), number < 4, "connection {number}: {answer:?}");
+        held.push(stream);
+    }
+    assert_eq!(ask(&mut from("127.0.0.2").await).await.as_deref(), Some("HTTP/1.1 200"), "others are served");
+    let mut proxied = Vec::new();
+    for _ in 0..8 {
+        let mut stream = from("127.0.0.9").await;
+        assert_eq!(ask(&mut stream).await.as_deref(), Some("HTTP/1.1 200"), "a trusted proxy speaks for many");
+        proxied.push(stream);
+    }
+    drop(held);
+    // Whoever has gone gives the place back.
+    while ask(&mut from("127.0.0.1").await).await.is_none() {}
+    stop.cancel();
+    drop(proxied);
+    task.await.unwrap();
+}
+
+#[tokio::test]
+async fn events_end_with_the_key_and_cost_one_look_for_all_windows_of_a_user() {
+    let world = World::new();
+    let (tenant, accounts) = world.connected("a@example.com").await;
+    let watcher = world.key(&tenant, &["posts:read"]).await;
+    let served = serve(&world, Duration::from_secs(10)).await;
+    let client = reqwest::Client::new();
+    let listen = async |key: &str| {
+        let answer = client.get(format!("http://{}/events", served.address)).bearer_auth(key).send().await.unwrap();
+        answer.bytes_stream()
+    };
+    let mut windows = Vec::new();
+    for _ in 0..20 {
+        windows.push(listen(&watcher).await);
+    }
+    let full = client.get(format!("http://{}/events", served.address)).bearer_auth(&tenant.key).send().await.unwrap();
+    assert_eq!(full.status(), 429, "a user has twenty");
+    // Quiet for a while: who looks is one, not twenty. Each window looked once when it opened.
+    let before = world.probe.looks();
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    let looks = world.probe.looks() - before;
+    assert!(looks <= 4, "{looks} looks");
+    world.post("/post/schedule", &tenant.key, json!({ "content": "a", "accounts": [accounts[0]] })).await.expect(201);
+    for window in &mut windows {
+        let piece = tokio::time::timeout(Duration::from_secs(20), window.next()).await.expect("all of them are told");
+        assert!(String::from_utf8_lossy(&piece.unwrap().unwrap()).contains("delivery"));
+    }
+    // The key goes, and with it the streams.
+    let id = watcher.split('_').nth(2).unwrap();
+    world.call("DELETE", &format!("/keys/{id}"), &tenant.key, None).await.expect(204);
+    for window in windows {
+        let rest = window.collect::<Vec<_>>();
+        tokio::time::timeout(Duration::from_secs(20), rest).await.expect("the stream ends");
+    }
+    drop(listen(&tenant.key).await);
+    world.state.begin_stopping();
+    served.stop.cancel();
+    served.task.await.unwrap();
 }

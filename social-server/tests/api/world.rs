@@ -6,12 +6,15 @@ use axum::{Router, body::Body};
 use http::{HeaderMap, Method, Request, StatusCode, header};
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
-use social_core::{memory::MemoryStore, time::ManualClock};
+use social_core::{Platform, memory::MemoryStore, time::ManualClock};
 use social_server::{
     State, app,
     config::{Config, Secret},
 };
-use social_testkit::fake::{FakeNetwork, FakePlatform};
+use social_testkit::{
+    fake::{FakeNetwork, FakePlatform},
+    probe::{Probe, ProbeStore},
+};
 use tempfile::TempDir;
 use tower::ServiceExt as _;
 
@@ -21,6 +24,8 @@ pub(crate) struct World {
     pub(crate) state: State,
     pub(crate) app: Router,
     pub(crate) store: MemoryStore,
+    /// Counts what the store is asked.
+    pub(crate) probe: Arc<Probe>,
     pub(crate) network: FakeNetwork,
     pub(crate) clock: ManualClock,
     /// The master key, as an operator sets it.
@@ -88,6 +93,20 @@ impl World {
     }
 
     pub(crate) fn with(change: impl FnOnce(&mut Config)) -> Self {
+        let network = FakeNetwork::default();
+        let platforms: Vec<Arc<dyn Platform>> = vec![
+            Arc::new(FakePlatform::new("x", network.clone())),
+            Arc::new(FakePlatform::new("linkedin", network.clone()).accounts(1)),
+        ];
+        Self::over(network, platforms, change)
+    }
+
+    /// The same with other networks.
+    pub(crate) fn over(
+        network: FakeNetwork,
+        platforms: Vec<Arc<dyn Platform>>,
+        change: impl FnOnce(&mut Config),
+    ) -> Self {
         let media = tempfile::tempdir().unwrap();
         let (_, keys) = social_core::vault::KeyRing::generate("k1").unwrap();
         let mut config = Config::default();
@@ -95,16 +114,16 @@ impl World {
         config.admin_key = Some(Secret::from(ADMIN));
         config.media_dir = media.path().to_owned();
         change(&mut config);
-        let (store, network) = (MemoryStore::new(), FakeNetwork::default());
+        let (store, probe) = (MemoryStore::new(), Arc::new(Probe::default()));
         let clock = ManualClock::at("2026-11-22T08:00:00Z".parse().unwrap());
-        let state = State::builder(config)
-            .store(Arc::new(store.clone()))
-            .platform(Arc::new(FakePlatform::new("x", network.clone())))
-            .platform(Arc::new(FakePlatform::new("linkedin", network.clone()).accounts(1)))
-            .clock(Arc::new(clock.clone()))
-            .build()
-            .unwrap();
-        Self { app: app(state.clone()), state, store, network, clock, keys: keys.to_string(), media }
+        let mut builder = State::builder(config)
+            .store(Arc::new(ProbeStore::new(Arc::new(store.clone()), probe.clone())))
+            .clock(Arc::new(clock.clone()));
+        for platform in platforms {
+            builder = builder.platform(platform);
+        }
+        let state = builder.build().unwrap();
+        Self { app: app(state.clone()), state, store, probe, network, clock, keys: keys.to_string(), media }
     }
 
     pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
@@ -157,6 +176,13 @@ impl World {
             request = request.header(header::COOKIE, cookies);
         }
         self.send(request.body(Body::empty()).unwrap()).await
+    }
+
+    /// A further key of a tenant.
+    pub(crate) async fn key(&self, tenant: &Tenant, scopes: &[&str]) -> String {
+        let body = json!({ "user_id": tenant.id, "name": "further", "scopes": scopes });
+        let made = self.post("/keys", ADMIN, body).await.expect(201);
+        made["key"].as_str().unwrap().to_owned()
     }
 
     pub(crate) async fn tenant(&self, email: &str) -> Tenant {

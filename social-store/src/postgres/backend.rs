@@ -133,6 +133,8 @@ impl Backend for PgBackend {
          created_at) SELECT $1, post_id, id, user_id, platform, $3, $4, attempt, $5, $6 FROM deliveries WHERE id = $2";
 
     const LOCK_RATES: Option<&'static str> = Some("SELECT pg_advisory_xact_lock(7310593858020254323)");
+    const LOCK_FILES: Option<&'static str> =
+        Some("SELECT pg_advisory_xact_lock(hashtextextended('social/files/' || $1::text, 0))");
 
     async fn begin(&self) -> sqlx::Result<PgTx> {
         PgTx::begin(&self.pool, "BEGIN").await

@@ -62,6 +62,7 @@ impl Backend for SqliteBackend {
          created_at) SELECT $1, post_id, id, user_id, platform, $3, $4, attempt, $5, $6 FROM deliveries WHERE id = $2";
 
     const LOCK_RATES: Option<&'static str> = None;
+    const LOCK_FILES: Option<&'static str> = None;
 
     async fn begin(&self) -> sqlx::Result<Tx<'_>> {
         self.writer.begin().await

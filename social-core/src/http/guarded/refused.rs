@@ -106,6 +106,8 @@ pub enum Stage {
     FirstByte,
     /// The next bytes of the body.
     NextBytes,
+    /// More bytes in that time.
+    Pace,
     /// The end of it all.
     Total,
 }
@@ -116,6 +118,7 @@ impl fmt::Display for Stage {
             Self::Connect => "no connection",
             Self::FirstByte => "no answer",
             Self::NextBytes => "the transfer stopped",
+            Self::Pace => "the transfer is too slow",
             Self::Total => "the transfer did not end",
         })
     }

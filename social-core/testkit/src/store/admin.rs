@@ -126,17 +126,17 @@ pub async fn an_idempotent_request_is_answered_again(sut: StoreUnderTest) {
     assert_eq!(begin(two, "k", 2).await, Idempotent::Fresh, "another user");
     assert_eq!(begin(one, "K", 2).await, Idempotent::Fresh, "another key");
     let body: Vec<u8> = (0..=255).collect();
-    store.finish_idempotent(one, "k", Some((201, &body))).await.unwrap();
+    store.finish_idempotent(one, "k", secs(1), Some((201, &body))).await.unwrap();
     let done = Idempotent::Done { status: 201, body };
     assert_eq!(begin(one, "k", 1).await, done);
     assert_eq!(begin(one, "k", 1).await, done);
     assert_eq!(begin(one, "k", 2).await, Idempotent::Mismatch);
     assert_eq!(begin(two, "k", 2).await, Idempotent::InFlight, "the other user's is not finished");
-    store.finish_idempotent(two, "k", None).await.unwrap();
+    store.finish_idempotent(two, "k", secs(1), None).await.unwrap();
     assert_eq!(begin(two, "k", 3).await, Idempotent::Fresh, "forgotten: it may be tried again, with any body");
-    store.finish_idempotent(one, "K", Some((422, b""))).await.unwrap();
+    store.finish_idempotent(one, "K", secs(1), Some((422, b""))).await.unwrap();
     assert_eq!(begin(one, "K", 2).await, Idempotent::Done { status: 422, body: Vec::new() });
-    store.finish_idempotent(one, "never begun", Some((200, b"x"))).await.unwrap();
+    store.finish_idempotent(one, "never begun", secs(1), Some((200, b"x"))).await.unwrap();
     assert_eq!(begin(one, "never begun", 1).await, Idempotent::Fresh);
 }
 
@@ -149,10 +149,16 @@ pub async fn a_request_that_was_never_finished_goes_stale(sut: StoreUnderTest) {
     };
     assert_eq!(begin("dead", 0, -60).await, Idempotent::Fresh);
     assert_eq!(begin("done", 0, -60).await, Idempotent::Fresh);
-    store.finish_idempotent(asker, "done", Some((200, b"ok"))).await.unwrap();
+    store.finish_idempotent(asker, "done", secs(0), Some((200, b"ok"))).await.unwrap();
     assert_eq!(begin("dead", 59, -1).await, Idempotent::InFlight);
     assert_eq!(begin("dead", 61, 1).await, Idempotent::Fresh, "taken over");
     assert_eq!(begin("dead", 62, 2).await, Idempotent::InFlight, "by one");
+    // The first one was only slow: what it has to say counts no more.
+    store.finish_idempotent(asker, "dead", secs(0), Some((200, b"late"))).await.unwrap();
+    assert_eq!(begin("dead", 62, 2).await, Idempotent::InFlight, "the answer of another");
+    store.finish_idempotent(asker, "dead", secs(0), None).await.unwrap();
+    assert_eq!(begin("dead", 62, 2).await, Idempotent::InFlight, "forgotten by another");
+    store.finish_idempotent(asker, "done", secs(0), None).await.unwrap();
     assert_eq!(begin("done", 61, 1).await, Idempotent::Done { status: 200, body: b"ok".to_vec() });
     assert_eq!(store.purge_idempotent(secs(30)).await.unwrap(), 1, "begun before");
     assert_eq!(store.purge_idempotent(secs(30)).await.unwrap(), 0);
@@ -206,6 +212,33 @@ pub async fn media_belong_to_their_user(sut: StoreUnderTest) {
         "an id is used once"
     );
     assert_eq!(store.media(one, picture.id).await.unwrap(), Some(picture));
+}
+
+/// The quota of a user holds whoever stores at the same time, and a file that is forgotten makes room.
+pub async fn a_quota_holds_among_all_who_store_files(sut: StoreUnderTest) {
+    let file = || StoredMedia { id: MediaId::new(), ..image() };
+    let quota = image().facts.size_bytes * 3;
+    let store = &*sut.store;
+    let (mut user, mut kept) = (UserId::new(), Vec::new());
+    for round in 0..10 {
+        user = UserId::new();
+        let many = (0..24).map(|number| {
+            let (store, file) = (sut.handle(number), file());
+            async move { store.insert_media_within(user, &file, quota, t0()).await.unwrap().then_some(file.id) }
+        });
+        kept = at_once(many).await.into_iter().flatten().collect();
+        assert_eq!(kept.len(), 3, "round {round}");
+        assert_eq!(store.media_bytes(user).await.unwrap(), quota);
+    }
+    let late = file();
+    assert!(!store.insert_media_within(user, &late, quota, t0()).await.unwrap());
+    assert_eq!(store.media(user, late.id).await.unwrap(), None);
+    assert!(store.insert_media_within(UserId::new(), &late, quota, t0()).await.unwrap(), "others have their own");
+    assert!(!store.delete_media(UserId::new(), kept[0]).await.unwrap(), "not theirs");
+    assert!(store.delete_media(user, kept[0]).await.unwrap());
+    assert!(!store.delete_media(user, kept[0]).await.unwrap());
+    assert_eq!(store.media(user, kept[0]).await.unwrap(), None);
+    assert!(store.insert_media_within(user, &file(), quota, t0()).await.unwrap());
 }
 
 /// A store can be checked and described, without a password or a path of its address.

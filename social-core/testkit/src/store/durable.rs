@@ -65,7 +65,7 @@ pub async fn only_ciphertext_is_at_rest(sut: StoreUnderTest) {
         vault.for_purpose(Purpose::Idempotency).seal(&place, Marker::new("answer").value().as_bytes()).await.unwrap();
     let fingerprint = crypto::sha256(Marker::new("body").value().as_bytes());
     let _ = store.begin_idempotent(owner.id, "key", fingerprint, t0(), secs(-60)).await.unwrap();
-    store.finish_idempotent(owner.id, "key", Some((201, answer.as_bytes()))).await.unwrap();
+    store.finish_idempotent(owner.id, "key", t0(), Some((201, answer.as_bytes()))).await.unwrap();
     let key = ApiKey {
         id: uuid::Uuid::now_v7(),
         user: owner.id,
@@ -115,7 +115,7 @@ pub async fn everything_is_there_after_reopening(mut sut: StoreUnderTest) {
     let media = image();
     store.insert_media(owner.id, &media, t0()).await.unwrap();
     let _ = store.begin_idempotent(owner.id, "done", [1; 32], t0(), secs(-60)).await.unwrap();
-    store.finish_idempotent(owner.id, "done", Some((201, b"body"))).await.unwrap();
+    store.finish_idempotent(owner.id, "done", t0(), Some((201, b"body"))).await.unwrap();
     store.insert_canary("new", b"proof").await.unwrap();
     let away = PendingRow { key: [5; 32], user: owner.id, platform: X, sealed: vec![1, 2, 3], expires_at: secs(600) };
     store.insert_pending(&away).await.unwrap();

@@ -134,6 +134,23 @@ pub async fn a_row_can_be_added_without_a_change(sut: StoreUnderTest) {
     assert_eq!(store.append_log(held.id, &added).await.unwrap_err().kind(), ErrorKind::Storage, "an id is used once");
 }
 
+/// Who deletes on the network twice has deleted once, with one row of the history, and only the owner is told.
+pub async fn a_deletion_is_noted_once(sut: StoreUnderTest) {
+    let store = &*sut.store;
+    let (user, held) = claimed_one(store, "a").await;
+    assert_eq!(store.deletions(user, &[held.id]).await.unwrap(), []);
+    assert_eq!(store.deletions(user, &[]).await.unwrap(), []);
+    let (first, second) = (entry("deleted_remote", secs(9)), entry("deleted_remote", secs(10)));
+    assert!(store.note_deletion(held.id, &first).await.unwrap());
+    assert!(!sut.second.note_deletion(held.id, &second).await.unwrap());
+    assert!(!store.note_deletion(DeliveryId::new(), &second).await.unwrap());
+    let asked = [DeliveryId::new(), held.id, DeliveryId::new()];
+    assert_eq!(sut.second.deletions(user, &asked).await.unwrap(), [(held.id, secs(9))]);
+    assert_eq!(store.deletions(UserId::new(), &asked).await.unwrap(), []);
+    let events = history(store, user, held.id).await;
+    assert_eq!(events.iter().filter(|row| row.event == "deleted_remote").count(), 1);
+}
+
 /// Live events: everything after a row, in the order of writing even where ids were made in another order; from now on for a fresh id.
 pub async fn live_rows_come_in_the_order_of_writing(sut: StoreUnderTest) {
     let store = &*sut.store;
