@@ -20,7 +20,7 @@ use crate::{
     draft::Draft,
     engine::{Journal, LeaseGuard},
     error::{Actor, Effect, Error, ErrorKind, Retry},
-    phase::{Event, Phase, PhaseName, invariant},
+    phase::{Duty, Event, Phase, PhaseName, invariant},
     platform::{Committed, Platform, Prepared},
     rate::{Ask, BucketKey, Outcome, Turn, Verdict},
     social::Inner,
@@ -91,20 +91,17 @@ impl<'a> Driver<'a> {
             Err(error) => return self.fail(error).await.map(stopped),
         };
         loop {
-            let flow = match &self.claimed.delivery.phase {
-                Phase::Committing { at } => {
+            let phase = &self.claimed.delivery.phase;
+            let flow = match (phase.name().duty(), phase.checkpoint().cloned()) {
+                (Duty::Publish, _) => self.publish(&*platform).await?,
+                (Duty::Reconcile, Some(at)) => {
                     debug_assert!(invariant::must_reconcile(&self.claimed.delivery.phase));
-                    let at = at.clone();
                     self.reconcile(&*platform, at).await?
                 }
-                Phase::Settling { at } => {
-                    let at = at.clone();
-                    self.settle(&*platform, at).await?
-                }
+                (Duty::Settle, Some(at)) => self.settle(&*platform, at).await?,
                 // The checkpoint of a delivery in flight could not be read (I8): it was restored as unconfirmed and is written as such.
-                Phase::Unconfirmed { .. } => self.write_unreadable().await?,
-                phase if phase.name().is_final() => Flow::Stop(Stopped::At(phase.name())),
-                _ => self.publish(&*platform).await?,
+                (Duty::Park | Duty::Reconcile | Duty::Settle, _) => self.write_unreadable().await?,
+                (Duty::Rest, _) => Flow::Stop(Stopped::At(phase.name())),
             };
             if let Flow::Stop(stopped) = flow {
                 return Ok(stopped);

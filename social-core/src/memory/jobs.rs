@@ -13,7 +13,7 @@ use crate::{
     error::Error,
     id::{AccountId, DeliveryId, PlatformId},
     phase::{Phase, PhaseName, invariant},
-    store::{ClaimRequest, Claimed, Delivery, Epoch, ErrorPatch, Held, JobStore, Lease, LeaseAfter, PhaseWrite},
+    store::{ClaimRequest, Claimed, Delivery, ErrorPatch, Held, JobStore, Lease, Ownership, PhaseWrite},
 };
 
 #[derive(Debug, Clone)]
@@ -50,14 +50,29 @@ impl Row {
 
     /// A new owner, or none: whoever held it loses it.
     pub(super) fn revoke(&mut self) {
-        self.delivery.epoch = Epoch(self.delivery.epoch.0 + 1);
-        self.lease = None;
+        self.own(Ownership::revoke);
+    }
+
+    fn ownership(&self) -> Ownership {
+        Ownership { epoch: self.delivery.epoch, leased: self.lease.is_some() }
+    }
+
+    fn own(&mut self, change: impl FnOnce(&mut Ownership)) {
+        let mut ownership = self.ownership();
+        change(&mut ownership);
+        self.delivery.epoch = ownership.epoch;
+        if !ownership.leased {
+            self.lease = None;
+        }
+    }
+
+    fn claim(&mut self, holder: Holder) {
+        self.own(Ownership::claim);
+        self.lease = Some(holder);
     }
 
     fn counts(&self, write: &PhaseWrite) -> bool {
-        let seen = self.delivery.epoch == write.epoch;
-        seen && (write.lease != LeaseAfter::Revoke
-            || invariant::outside_may_change(self.delivery.phase.name(), write.phase))
+        self.ownership().counts(self.delivery.phase.name(), write.epoch, write.phase, write.lease)
     }
 
     fn apply(&mut self, write: &PhaseWrite) {
@@ -82,11 +97,7 @@ impl Row {
             ErrorPatch::Set(error) => row.error = Some(error.clone()),
         }
         row.updated_at = write.log.at;
-        match write.lease {
-            LeaseAfter::Keep => {}
-            LeaseAfter::Release => self.lease = None,
-            LeaseAfter::Revoke => self.revoke(),
-        }
+        self.own(|ownership| ownership.after(write.lease));
     }
 
     fn log(&self, write: &PhaseWrite) -> LogRecord {
@@ -149,7 +160,7 @@ impl Jobs {
     /// A changed copy of a row that is held under that lease.
     fn held(&self, lease: &Lease) -> Option<Row> {
         let row = self.rows.get(&lease.delivery)?;
-        (row.delivery.epoch == lease.epoch && row.lease.is_some()).then(|| row.clone())
+        row.ownership().is_held(lease.epoch).then(|| row.clone())
     }
 
     pub(super) fn of_account(&self, account: AccountId) -> impl Iterator<Item = &Delivery> {
@@ -175,8 +186,7 @@ impl State {
             });
             let rows: Vec<Row> = free.take(lane.limit).cloned().collect();
             for mut row in rows {
-                row.revoke();
-                row.lease = Some(Holder { worker: Arc::clone(&worker), until: request.lease_until });
+                row.claim(Holder { worker: Arc::clone(&worker), until: request.lease_until });
                 claimed.extend(self.claimed(&row));
                 self.jobs.put(row);
             }

@@ -1,6 +1,7 @@
 //! What a store has to do, as traits. Stores hold ciphertext only, never ask for the time, and take writes in slices.
 
 mod job;
+mod ownership;
 mod post;
 mod token;
 
@@ -15,6 +16,7 @@ pub use self::{
         ClaimRequest, Claimed, Delivery, Epoch, ErrorPatch, Held, JobStore, Lane, Lease, LeaseAfter, LogEntry,
         PhaseWrite,
     },
+    ownership::Ownership,
     post::{
         Edit, Insert, LogFilter, LogRow, NewDelivery, NewPost, Page, PageRequest, Post, PostFilter, PostStatus,
         PostStore, WallTime,
