@@ -12,6 +12,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use serde_json::json;
+use tracing::Instrument as _;
 
 use self::write::as_json;
 use crate::{
@@ -26,6 +27,7 @@ use crate::{
     social::Inner,
     store::{Claimed, Delivery, ErrorPatch, LeaseAfter},
     time::{later, positive, signed},
+    trace,
 };
 
 /// A worker that died with a delivery this often before anything was visible parks it as failed.
@@ -84,7 +86,12 @@ impl<'a> Driver<'a> {
     ///
     /// # Errors
     /// `Storage` if a write could not be made; the delivery is found again when its lease has ended.
-    pub(crate) async fn run(mut self) -> Result<Stopped, Error> {
+    pub(crate) fn run(self) -> impl Future<Output = Result<Stopped, Error>> + Send + use<'a> {
+        let span = trace::delivery(self.delivery(), self.claimed.draft.trace.as_ref());
+        self.go().instrument(span)
+    }
+
+    async fn go(mut self) -> Result<Stopped, Error> {
         let platform = match self.inner.platform(&self.claimed.delivery.platform) {
             Ok(platform) => platform.clone(),
             // Another worker may have the adapter; this one never will.
@@ -174,7 +181,7 @@ impl<'a> Driver<'a> {
             let taken = HashSet::new();
             let cx = self.context(&tokens, &taken);
             let prepared = tokio::select! {
-                prepared = platform.publish().prepare(&cx, from) => prepared,
+                prepared = trace::step("prepare", platform.publish().prepare(&cx, from)) => prepared,
                 () = self.lease.lost() => return Ok(Flow::Stop(Stopped::LeaseLost)),
                 () = self.lease.stop_requested() => return self.hand_back().await,
             };
@@ -267,7 +274,7 @@ impl<'a> Driver<'a> {
         let taken = HashSet::new();
         let cx = self.context(tokens, &taken);
         let lateness = positive(self.now().duration_since(self.delivery().due_at)).unwrap_or_default();
-        let answer = tokio::time::timeout(deadline, platform.publish().commit(&cx, at)).await;
+        let answer = tokio::time::timeout(deadline, trace::step("commit", platform.publish().commit(&cx, at))).await;
         let answer = answer.unwrap_or_else(|_| {
             Err(Error::new(ErrorKind::Timeout, "publish.commit").message("no answer within the deadline"))
         });

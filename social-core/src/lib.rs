@@ -27,6 +27,7 @@ pub mod social;
 pub mod store;
 pub mod text;
 pub mod time;
+pub mod trace;
 pub mod validate;
 pub mod vault;
 

@@ -9,10 +9,12 @@ use axum::{
 };
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use social_core::crypto;
+use tracing::{Instrument as _, Span};
 
 use crate::{
     problem::{self, PROBLEM_JSON, Problem, Refused},
     state::State,
+    telemetry,
 };
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -25,7 +27,9 @@ pub(crate) async fn layer(Extract(state): Extract<State>, request: Request, next
     let id = request_id(&request);
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str).to_owned();
-    let mut response = carried_out(&state, request, next).await;
+    let span = telemetry::request(&request, known(&method), &route, &id);
+    let mut response = carried_out(&state, request, next, &span).await;
+    telemetry::answered(&span, response.status());
     let cause = settle(&mut response, &id);
     if let Ok(value) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(REQUEST_ID, value);
@@ -44,12 +48,12 @@ fn request_id(request: &Request) -> String {
 }
 
 /// A write goes on when its caller has gone away: half a connection, or half an answer to an Idempotency-Key, helps nobody.
-async fn carried_out(state: &State, request: Request, next: Next) -> Response {
+async fn carried_out(state: &State, request: Request, next: Next, span: &Span) -> Response {
     let reads = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
     let path = request.uri().path();
     let endless = path == "/events" || path.starts_with("/m/") || path == "/media";
     let comes_back = path.starts_with("/auth/");
-    let answer = next.run(request);
+    let answer = next.run(request).instrument(span.clone());
     if reads && !comes_back {
         return if endless { answer.await } else { in_time(answer).await };
     }

@@ -23,6 +23,7 @@ mod routes;
 pub mod serve;
 pub mod start;
 mod state;
+mod telemetry;
 mod transport;
 pub mod views;
 

@@ -12,6 +12,7 @@ use crate::{
     platform::{Platform, Reconciled, Settled},
     store::{ErrorPatch, LeaseAfter},
     time::{later, signed},
+    trace,
 };
 
 impl Driver<'_> {
@@ -42,7 +43,7 @@ impl Driver<'_> {
         let mut cx = self.context(&tokens, &taken);
         cx.attempted_at = since;
         let found = tokio::select! {
-            found = platform.publish().reconcile(&cx, at) => found,
+            found = trace::step("reconcile", platform.publish().reconcile(&cx, at)) => found,
             () = self.lease.lost() => return Ok(Flow::Stop(Stopped::LeaseLost)),
         };
         self.observe(&cx);
@@ -87,7 +88,7 @@ impl Driver<'_> {
         let taken = HashSet::new();
         let cx = self.context(&tokens, &taken);
         let settled = tokio::select! {
-            settled = platform.publish().settle(&cx, at) => settled,
+            settled = trace::step("settle", platform.publish().settle(&cx, at)) => settled,
             () = self.lease.lost() => return Ok(Flow::Stop(Stopped::LeaseLost)),
         };
         self.observe(&cx);

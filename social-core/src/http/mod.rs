@@ -13,6 +13,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use ::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use bytes::{Bytes, BytesMut};
 use serde::Serialize;
+use tracing::Instrument as _;
 use url::Url;
 
 pub use self::{
@@ -23,6 +24,7 @@ use crate::{
     error::{Actor, Error, ErrorKind, Operation},
     secret::{AccessToken, ClientSecret},
     time::Clock,
+    trace,
 };
 
 /// Deadline of a call unless the request says otherwise.
@@ -254,6 +256,7 @@ impl Request<'_> {
             Lane::Normal => &http.clients.normal,
             Lane::Commit => &http.clients.commit,
         };
+        let span = trace::call(operation.as_str(), &method, &url);
         let mut builder = client.request(method, url).headers(headers);
         builder = body.attach(builder);
         let started = std::time::Instant::now();
@@ -265,7 +268,7 @@ impl Request<'_> {
         };
         // Boxed: the client's future is large, and drivers hold many of these.
         let outcome: Result<(StatusCode, HeaderMap, Bytes), Error> =
-            match tokio::time::timeout(deadline, Box::pin(exchange)).await {
+            match tokio::time::timeout(deadline, Box::pin(exchange).instrument(span.clone())).await {
                 Ok(outcome) => outcome,
                 Err(_) => {
                     Err(Error::new(ErrorKind::Timeout, operation.clone())
@@ -274,6 +277,12 @@ impl Request<'_> {
             };
         metrics::histogram!("social_call_seconds", "operation" => operation.as_str().to_owned())
             .record(started.elapsed().as_secs_f64());
+        match &outcome {
+            Ok((status, ..)) => {
+                span.record("http.response.status_code", status.as_u16());
+            }
+            Err(error) => trace::failed(&span, error),
+        }
         let (status, headers, body) = outcome?;
         Ok(Reply::new(operation, status, headers, body, http.clock.now()))
     }

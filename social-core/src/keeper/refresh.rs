@@ -12,6 +12,7 @@ use crate::{
     retry::{Jitter, RetryPolicy},
     store::{SealedTokens, StoredTokens, Swap, TokenUpdate},
     time::{later, positive, signed},
+    trace,
 };
 
 /// Pauses after failures.
@@ -43,7 +44,9 @@ impl Inner {
     ) -> Result<Served, Error> {
         // An adapter that makes several calls must not outlive the lease.
         let patience = LEASE.mul_f64(0.75);
-        let asked = tokio::time::timeout(patience, adapter.connect().refresh(&self.cx, &current)).await;
+        let connection = &stored.connection;
+        let asking = trace::refresh(&connection.platform, connection.id, adapter.connect().refresh(&self.cx, &current));
+        let asked = tokio::time::timeout(patience, asking).await;
         let asked = asked.unwrap_or_else(|_| {
             Err(Error::new(ErrorKind::Timeout, "token.refresh").message("the refresh did not finish within its lease"))
         });

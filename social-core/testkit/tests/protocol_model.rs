@@ -1,5 +1,7 @@
 //! The publishing protocol, checked exhaustively within bounds. See `social_testkit::model` for what is real and what is modelled.
 
+#![allow(clippy::expect_used, reason = "helpers of tests end the test when something cannot be made")]
+
 use social_testkit::model::{Bounds, Network, Promise, Protections, Report, explore, explore_for};
 
 fn told(report: &Report) -> String {
@@ -50,5 +52,18 @@ fn what_keeps_a_post_from_going_out_twice_is_needed_for_that() {
             assert!(!report.held, "nothing goes out twice without {name}");
             println!("without {name}: {}", told(&report));
         }
+    }
+}
+
+#[test]
+#[ignore = "minutes in a debug build"]
+fn nothing_breaks_within_wide_bounds_either() {
+    for bounds in Bounds::THOROUGH {
+        let report = explore(bounds, Protections::ALL);
+        println!(
+            "{bounds:?}: {} states, {} steps, {} traces of {} steps",
+            report.states, report.steps, report.traces, report.trace_steps
+        );
+        assert!(report.held, "{bounds:?}: {}", told(&report));
     }
 }

@@ -430,6 +430,10 @@ impl Rules {
         fault(Act::WriteUnanswered, &|n| {
             let done = self.apply(n, &write, me.current);
             n.workers[i].landed = write.must && done;
+            if done && self.protections.write_once {
+                // A copy that comes later finds its row of the history there.
+                n.workers[i].late = None;
+            }
         });
         if me.late.is_none() {
             fault(Act::WriteLate, &|n| n.workers[i].late = Some(Late { write, current: me.current }));
