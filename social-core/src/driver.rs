@@ -281,8 +281,7 @@ impl<'a> Driver<'a> {
         self.observe(&cx);
         drop(cx);
         if before == 0 && self.delivery().parts.is_empty() {
-            metrics::histogram!("social_lateness_seconds", "platform" => self.delivery().platform.to_string())
-                .record(lateness.as_secs_f64());
+            self.inner.meter.of(&self.delivery().platform).late(lateness);
         }
         let outcome = match &answer {
             Ok(_) => Outcome::Accepted,

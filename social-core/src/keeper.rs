@@ -38,6 +38,7 @@ use crate::{
     descriptor::RefreshStyle,
     error::{Actor, Error, ErrorKind},
     id::{ConnectionId, PlatformId, UserId},
+    meter,
     oauth::TOKEN_DEADLINE,
     platform::Platform,
     store::{RefreshLease, StoredTokens, TokenStore},
@@ -335,8 +336,7 @@ impl Inner {
             "the connection to {} needs a person: {why}",
             connection.platform
         );
-        metrics::counter!("social_connections_lost", "platform" => connection.platform.as_str().to_owned())
-            .increment(1);
+        meter::connection_lost(&connection.platform);
         Ok(dead(stored).message(why))
     }
 

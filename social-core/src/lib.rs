@@ -17,6 +17,7 @@ pub mod keeper;
 pub mod library;
 pub mod media;
 pub mod memory;
+pub mod meter;
 pub mod oauth;
 pub mod phase;
 pub mod platform;

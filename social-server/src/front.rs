@@ -12,6 +12,7 @@ use social_core::crypto;
 use tracing::{Instrument as _, Span};
 
 use crate::{
+    metrics,
     problem::{self, PROBLEM_JSON, Problem, Refused},
     state::State,
     telemetry,
@@ -137,7 +138,5 @@ fn note(id: &str, method: &Method, route: &str, status: u16, elapsed: Duration, 
         }
         _ => tracing::info!(request.id = id, method, route, status, ms, "{method} {route} was answered with {status}"),
     }
-    let labels = [("method", method.to_owned()), ("route", route.to_owned()), ("status", status.to_string())];
-    metrics::counter!("social_http_requests_total", &labels).increment(1);
-    metrics::histogram!("social_http_request_seconds", "route" => route.to_owned()).record(elapsed.as_secs_f64());
+    metrics::request(method, route, status, elapsed);
 }

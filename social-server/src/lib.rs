@@ -17,6 +17,7 @@ pub mod key;
 pub mod keys;
 mod library;
 mod limiter;
+pub mod metrics;
 pub mod openapi;
 pub mod problem;
 mod routes;

@@ -8,6 +8,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use super::in_time;
 use crate::{
     error::{Error, ErrorKind},
+    meter,
     store::{Held, Lease, PhaseWrite, Store},
     time::{Clock, later, signed},
 };
@@ -97,6 +98,7 @@ async fn work(store: Arc<dyn Store>, clock: Arc<dyn Clock>, wake: Arc<Notify>, m
         }
         match in_time("journal", store.record(&writes)).await {
             Ok(answers) if answers.len() == writes.len() => {
+                meter::journal_wrote(writes.len());
                 if writes.iter().any(|write| write.wake_at.is_some()) {
                     wake.notify_one();
                 }
@@ -110,6 +112,7 @@ async fn work(store: Arc<dyn Store>, clock: Arc<dyn Clock>, wake: Arc<Notify>, m
                 let error = outcome.err().unwrap_or_else(|| {
                     Error::new(ErrorKind::Storage, "journal").message("the store gave no answer for a write")
                 });
+                meter::journal_failed();
                 tracing::warn!(%error, entries = writes.len(), "the store did not take a batch of changes");
                 let failed = std::mem::take(&mut writes).into_iter().zip(std::mem::take(&mut waiting));
                 for (write, (must, answer)) in failed {

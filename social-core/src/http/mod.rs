@@ -22,6 +22,7 @@ pub use self::{
 };
 use crate::{
     error::{Actor, Error, ErrorKind, Operation},
+    meter::CallMeter,
     secret::{AccessToken, ClientSecret},
     time::Clock,
     trace,
@@ -45,6 +46,7 @@ pub struct Http {
 struct Clients {
     normal: reqwest::Client,
     commit: reqwest::Client,
+    meter: CallMeter,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,7 +81,11 @@ impl Http {
         let normal = build(base().pool_idle_timeout(Duration::from_secs(60)))?;
         // The only place where the commit client is made.
         let commit = build(base().http1_only().pool_idle_timeout(COMMIT_IDLE).pool_max_idle_per_host(1024))?;
-        Ok(Self { clients: Arc::new(Clients { normal, commit }), clock, lane: Lane::Normal })
+        Ok(Self {
+            clients: Arc::new(Clients { normal, commit, meter: CallMeter::default() }),
+            clock,
+            lane: Lane::Normal,
+        })
     }
 
     /// The lane for the visible call.
@@ -275,8 +281,8 @@ impl Request<'_> {
                         .message("no complete answer within the deadline"))
                 }
             };
-        metrics::histogram!("social_call_seconds", "operation" => operation.as_str().to_owned())
-            .record(started.elapsed().as_secs_f64());
+        let status = outcome.as_ref().ok().map(|(status, ..)| status.as_u16());
+        http.clients.meter.took(&operation, status, started.elapsed());
         match &outcome {
             Ok((status, ..)) => {
                 span.record("http.response.status_code", status.as_u16());

@@ -8,6 +8,7 @@ use crate::{
     descriptor::RefreshStyle,
     error::{Effect, Error, ErrorKind, Retry},
     id::ConnectionId,
+    meter,
     platform::Platform,
     retry::{Jitter, RetryPolicy},
     store::{SealedTokens, StoredTokens, Swap, TokenUpdate},
@@ -50,9 +51,8 @@ impl Inner {
         let asked = asked.unwrap_or_else(|_| {
             Err(Error::new(ErrorKind::Timeout, "token.refresh").message("the refresh did not finish within its lease"))
         });
-        let platform = stored.connection.platform.as_str().to_owned();
         let outcome = asked.as_ref().map_or_else(|error| error.kind().as_str(), |_| "ok");
-        metrics::counter!("social_token_refreshes", "platform" => platform, "outcome" => outcome).increment(1);
+        meter::refreshed(&stored.connection.platform, outcome);
         match asked {
             Ok(new) => self.renewed(stored, Arc::new(new), &*adapter).await,
             Err(error) => self.failed(stored, current, &*adapter, error, forced).await,

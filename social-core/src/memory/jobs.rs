@@ -13,7 +13,7 @@ use crate::{
     error::Error,
     id::{AccountId, DeliveryId, PlatformId},
     phase::{Phase, PhaseName, invariant},
-    store::{ClaimRequest, Claimed, Delivery, ErrorPatch, Held, JobStore, Lease, Ownership, PhaseWrite},
+    store::{Backlog, ClaimRequest, Claimed, Delivery, ErrorPatch, Held, JobStore, Lease, Ownership, PhaseWrite},
 };
 
 #[derive(Debug, Clone)]
@@ -338,6 +338,23 @@ impl JobStore for MemoryStore {
             }
         }
         Ok(counts.into_iter().map(|((platform, phase), count)| (platform, phase, count)).collect())
+    }
+
+    async fn backlog(&self, now: Timestamp) -> Result<Vec<Backlog>, Error> {
+        let mut found = Map::<PlatformId, Backlog>::new();
+        for row in self.state().jobs.rows.values() {
+            let wakes = row.delivery.wake_at.filter(|wake_at| *wake_at <= now && row.lease.is_none());
+            if wakes.is_none() && row.lease.is_none() {
+                continue;
+            }
+            let platform = &row.delivery.platform;
+            let new = || Backlog { platform: platform.clone(), due: 0, oldest: None, held: 0 };
+            let backlog = found.entry(platform.clone()).or_insert_with(new);
+            backlog.held += u64::from(row.lease.is_some());
+            backlog.due += u64::from(wakes.is_some());
+            backlog.oldest = backlog.oldest.into_iter().chain(wakes).min();
+        }
+        Ok(found.into_values().collect())
     }
 
     async fn woken(&self) {

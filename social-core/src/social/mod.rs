@@ -22,6 +22,7 @@ use crate::{
     id::{PlatformId, UserId},
     keeper::{Platforms, TokenKeeper},
     library::{MediaLibrary, MemoryLibrary},
+    meter::Meter,
     platform::Platform,
     rate::{RateLedger, RateMode},
     retry::RetryPolicy,
@@ -53,6 +54,7 @@ pub(crate) struct Inner {
     pub(crate) late_limit: Duration,
     pub(crate) lease: Duration,
     pub(crate) calibrating: tokio::sync::Mutex<()>,
+    pub(crate) meter: Meter,
 }
 
 impl Social {
@@ -302,6 +304,7 @@ impl SocialBuilder {
                 late_limit: self.late_limit.unwrap_or(DEFAULT_LATE_LIMIT),
                 lease,
                 calibrating: tokio::sync::Mutex::default(),
+                meter: Meter::default(),
             }),
         })
     }

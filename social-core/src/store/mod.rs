@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     job::{
-        ClaimRequest, Claimed, Delivery, Epoch, ErrorPatch, Held, JobStore, Lane, Lease, LeaseAfter, LogEntry,
+        Backlog, ClaimRequest, Claimed, Delivery, Epoch, ErrorPatch, Held, JobStore, Lane, Lease, LeaseAfter, LogEntry,
         PhaseWrite,
     },
     ownership::Ownership,
@@ -223,4 +223,9 @@ pub trait AdminStore: Debug + Send + Sync + 'static {
 
     /// Short description for logs and the doctor: kind and version, never an address with a password.
     fn describe(&self) -> String;
+
+    /// Connections to the database that are in use and that are idle, in this process; `None` where there are none.
+    fn pool_use(&self) -> Option<(u32, u32)> {
+        None
+    }
 }

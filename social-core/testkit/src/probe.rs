@@ -15,10 +15,10 @@ use social_core::{
     phase::PhaseName,
     rate::{BucketDelta, BucketState},
     store::{
-        AccountStore, AdminStore, ApiKey, ClaimRequest, Claimed, Delivery, Edit, Held, Idempotent, Insert, JobStore,
-        Lease, LogEntry, LogFilter, LogRow, MediaStore, NewConnection, NewPost, Page, PageRequest, PendingRow,
-        PhaseWrite, Post, PostFilter, PostStore, RateStore, RefreshLease, SealedTokens, Store, StoredTokens, Swap,
-        TokenStore, TokenUpdate, User,
+        AccountStore, AdminStore, ApiKey, Backlog, ClaimRequest, Claimed, Delivery, Edit, Held, Idempotent, Insert,
+        JobStore, Lease, LogEntry, LogFilter, LogRow, MediaStore, NewConnection, NewPost, Page, PageRequest,
+        PendingRow, PhaseWrite, Post, PostFilter, PostStore, RateStore, RefreshLease, SealedTokens, Store,
+        StoredTokens, Swap, TokenStore, TokenUpdate, User,
     },
 };
 use tokio::sync::Notify;
@@ -242,6 +242,9 @@ impl JobStore for ProbeStore {
     }
     async fn depth(&self) -> Result<Vec<(PlatformId, PhaseName, u64)>, Error> {
         self.inner.depth().await
+    }
+    async fn backlog(&self, now: Timestamp) -> Result<Vec<Backlog>, Error> {
+        self.inner.backlog(now).await
     }
     async fn clock_offset(&self, now: Timestamp) -> Result<SignedDuration, Error> {
         self.inner.clock_offset(now).await

@@ -151,6 +151,7 @@ macro_rules! store_suite {
                 claims: a_claim_sees_the_newest_draft_and_token_version,
                 claims: next_due_tells_the_earliest_that_nobody_holds,
                 claims: depth_counts_what_is_open,
+                claims: the_backlog_tells_what_is_due_and_what_is_held,
                 claims: a_new_post_wakes_whoever_waits,
                 leases: a_lost_lease_is_found_again_under_a_new_epoch,
                 leases: parallel_reclaims_count_each_crash_once,
