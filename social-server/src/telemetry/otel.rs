@@ -2,17 +2,13 @@
 
 use std::{env, sync::OnceLock, time::Duration};
 
-use async_trait::async_trait;
-use bytes::Bytes;
 use opentelemetry::{
     Context, KeyValue, SpanId, TraceFlags, TraceId,
     trace::{SpanContext, TraceContextExt as _, TraceState, TracerProvider as _},
 };
-use opentelemetry_http::{HttpClient, HttpError};
-use opentelemetry_otlp::{SpanExporter, WithHttpConfig as _};
+use opentelemetry_otlp::{ExporterBuildError, SpanExporter};
 use opentelemetry_sdk::{Resource, trace::SdkTracerProvider};
 use social_core::trace::{self, Propagator, TraceParent};
-use tokio::runtime::Handle;
 use tracing::{Span, Subscriber};
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 use tracing_subscriber::{Layer, filter::filter_fn, registry::LookupSpan};
@@ -21,13 +17,10 @@ use crate::cli::complain;
 
 /// How long the last spans may take when the process ends.
 const LAST_SPANS: Duration = Duration::from_secs(3);
-/// Unless `OTEL_EXPORTER_OTLP_TIMEOUT` says otherwise.
-const TIMEOUT: Duration = Duration::from_secs(10);
 
 static PROVIDER: OnceLock<SdkTracerProvider> = OnceLock::new();
 
-/// What sends our spans to a collector; none unless the environment asks for it. Only our own spans travel, without the log lines in them. Call
-/// it inside the runtime.
+/// What sends our spans to a collector; none unless the environment asks for it. Only our own spans travel, without the log lines in them.
 pub(crate) fn layer<S>() -> Option<impl Layer<S> + Send + Sync>
 where
     S: Subscriber + for<'span> LookupSpan<'span> + Send + Sync,
@@ -53,7 +46,6 @@ where
 /// Sends what is left, for a few seconds at the most.
 pub(crate) async fn finish() {
     if let Some(provider) = PROVIDER.get() {
-        // The exporter's thread needs the runtime for sending, so the runtime must not be held up.
         let sent = tokio::task::spawn_blocking(|| provider.shutdown_with_timeout(LAST_SPANS)).await;
         if !matches!(sent, Ok(Ok(()))) {
             tracing::warn!("the last traces could not be sent");
@@ -78,12 +70,9 @@ fn wanted(var: impl Fn(&str) -> Option<String>) -> bool {
         }
 }
 
-fn provider() -> Result<SdkTracerProvider, Box<dyn std::error::Error>> {
-    let timeout = env::var("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT").or_else(|_| env::var("OTEL_EXPORTER_OTLP_TIMEOUT"));
-    let timeout = timeout.ok().and_then(|ms| ms.parse().ok()).map_or(TIMEOUT, Duration::from_millis);
-    let client = reqwest::Client::builder().timeout(timeout).redirect(reqwest::redirect::Policy::none()).build()?;
-    let sender = Sender { client, runtime: Handle::try_current()? };
-    let exporter = SpanExporter::builder().with_http().with_http_client(sender).build()?;
+fn provider() -> Result<SdkTracerProvider, ExporterBuildError> {
+    // The exporter reads its own variables, and has a thread and a connection of its own.
+    let exporter = SpanExporter::builder().with_http().build()?;
     let mut resource = Resource::builder().with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")));
     let attributes = env::var("OTEL_RESOURCE_ATTRIBUTES").unwrap_or_default();
     if env::var_os("OTEL_SERVICE_NAME").is_none() && !attributes.contains("service.name=") {
@@ -118,31 +107,6 @@ fn remote(parent: &TraceParent) -> Option<SpanContext> {
     let span = SpanId::from_hex(parts.next()?).ok()?;
     let flags = TraceFlags::new(u8::from_str_radix(parts.next()?, 16).ok()?);
     Some(SpanContext::new(trace, span, flags, true, TraceState::default()))
-}
-
-/// The server's own HTTP client, so that there is one of them and one TLS. The exporter has a thread without a runtime; the work is done in ours.
-#[derive(Debug)]
-struct Sender {
-    client: reqwest::Client,
-    runtime: Handle,
-}
-
-#[async_trait]
-impl HttpClient for Sender {
-    async fn send_bytes(&self, request: http::Request<Bytes>) -> Result<http::Response<Bytes>, HttpError> {
-        let (client, request) = (self.client.clone(), reqwest::Request::try_from(request)?);
-        let sent = self.runtime.spawn(async move {
-            // Collectors may be reached by addresses with keys in them.
-            let mut answer = client.execute(request).await.map_err(reqwest::Error::without_url)?;
-            let (status, headers) = (answer.status(), std::mem::take(answer.headers_mut()));
-            let body = answer.bytes().await.map_err(reqwest::Error::without_url)?;
-            Ok::<_, reqwest::Error>((status, headers, body))
-        });
-        let (status, headers, body) = sent.await??;
-        let mut response = http::Response::new(body);
-        (*response.status_mut(), *response.headers_mut()) = (status, headers);
-        Ok(response)
-    }
 }
 
 #[cfg(test)]
