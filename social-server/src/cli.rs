@@ -31,6 +31,7 @@ small letters without SOCIAL_, and networks stand in tables: [networks.x] client
   SOCIAL_MASTER_KEYS         id:base64[,id:base64...] as `keys generate` prints them; the first one seals (needed)
   SOCIAL_ADMIN_KEY           the key that makes users and keys
   SOCIAL_METRICS_TOKEN       lets a collector read /metrics; the admin key does too
+  SOCIAL_METRICS_LISTEN      address and port where `worker` answers /metrics, /healthz and /readyz (none)
   SOCIAL_ALLOWED_ORIGINS     web origins whose pages may call the API, separated by commas; `https://shop-*-team.vercel.app` is a pattern
   SOCIAL_RETURN_URLS         where browsers may be sent back to after connecting: origins or addresses, separated by commas
   SOCIAL_TRUSTED_PROXIES     whose X-Forwarded-* headers are believed: addresses, networks, or `private`
