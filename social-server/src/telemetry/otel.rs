@@ -40,7 +40,14 @@ where
         return None;
     }
     let ours = filter_fn(|metadata| metadata.is_span() && metadata.target().starts_with("social_"));
-    Some(tracing_opentelemetry::layer().with_tracer(tracer).with_location(false).with_threads(false).with_filter(ours))
+    Some(
+        tracing_opentelemetry::layer()
+            .with_tracer(tracer)
+            .with_location(false)
+            .with_threads(false)
+            .with_tracked_inactivity(false)
+            .with_filter(ours),
+    )
 }
 
 /// Sends what is left, for a few seconds at the most.

@@ -3,11 +3,12 @@
 //!
 //! What decides is the real code: phases change through [`Phase::on`](social_core::Phase::on), what a worker does with what it finds is
 //! [`PhaseName::duty`](social_core::PhaseName::duty), and who may write is [`Ownership`](social_core::store::Ownership), by which the store
-//! in memory lives and with which the databases are compared. What is modelled by hand is the order of the driver's steps.
+//! in memory lives; [`replay`] plays traces to every store and compares the rows. What is modelled by hand is the order of the driver's steps.
 //!
 //! Assumed, as everywhere in this project: the check of the lease is the last thing before the request leaves, and a network that is asked
 //! again after its settling time shows everything that it took.
 
+mod replay;
 mod rules;
 mod search;
 mod state;
@@ -15,7 +16,10 @@ mod steps;
 
 use serde::Serialize;
 
-pub use self::search::{explore, explore_for};
+pub use self::{
+    replay::replay,
+    search::{explore, explore_for},
+};
 
 /// How a network can be asked what became of a call whose answer was lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

@@ -36,6 +36,12 @@ impl At {
         Self::of(&Phase::restore(self.name(), at, None))
     }
 
+    /// As it is stored.
+    pub(super) fn stored(self) -> Phase {
+        let at = (self.checkpoint != NO_CHECKPOINT).then(|| checkpoint(self.checkpoint));
+        Phase::restore(self.name(), at, None)
+    }
+
     pub(super) fn bits(self) -> u64 {
         u64::from(self.name) | u64::from(self.checkpoint) << 4
     }

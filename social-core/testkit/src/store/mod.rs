@@ -234,6 +234,7 @@ macro_rules! store_suite {
                 durable: texts_come_back_to_the_letter,
                 durable: far_times_come_back_to_the_microsecond,
                 model: random_histories_agree_with_the_store_in_memory,
+                model: traces_of_the_protocol_lead_to_the_same_rows,
             }
         }
     };
