@@ -50,7 +50,7 @@ pub async fn random_histories_agree_with_the_store_in_memory(sut: StoreUnderTest
 /// Traces of the model check of the protocol, with dying workers, late writes and people: what the model says about the row is what the store
 /// holds. So what the check proves about the model holds for the store.
 pub async fn traces_of_the_protocol_lead_to_the_same_rows(sut: StoreUnderTest) {
-    for seed in 0..40 {
+    for seed in 0..30 {
         replay(&*sut.handle(seed as usize), seed).await;
     }
 }
