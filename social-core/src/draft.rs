@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::{
     id::{AccountId, MediaId, PlatformId},
     media::MediaFacts,
+    trace::TraceParent,
 };
 
 /// A post without a time: text, media, a link, further parts, options per platform and overrides per account.
@@ -36,6 +37,9 @@ pub struct Draft {
     /// What is different for one account.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub overrides: BTreeMap<AccountId, Override>,
+    /// The trace in which it was scheduled, where the host follows traces. No part of what is said: adapters do not see it.
+    #[serde(default, deserialize_with = "TraceParent::lenient", skip_serializing_if = "Option::is_none")]
+    pub trace: Option<TraceParent>,
 }
 
 /// What an account says instead. A field that is absent is taken from the draft.
@@ -254,6 +258,7 @@ impl Draft {
             first_comment: own.and_then(|o| o.first_comment.clone()).or_else(|| self.first_comment.clone()),
             options: options.map(|value| (platform.clone(), value.clone())).into_iter().collect(),
             overrides: BTreeMap::new(),
+            trace: None,
         }
     }
 
@@ -290,6 +295,18 @@ mod tests {
         assert_eq!(resolved.options[&x], json!({"a": 1}));
         assert_eq!(draft.resolve(&PlatformId::from_static("linkedin"), there).text, "long");
         assert!(draft.resolve(&PlatformId::from_static("linkedin"), there).options.is_empty());
+    }
+
+    #[test]
+    fn a_trace_travels_with_the_draft_and_is_never_in_its_way() {
+        let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        let draft: Draft = serde_json::from_value(json!({ "text": "a", "trace": parent })).unwrap();
+        assert_eq!(draft.trace.as_ref().map(TraceParent::as_str), Some(parent));
+        assert_eq!(serde_json::to_value(&draft).unwrap(), json!({ "text": "a", "trace": parent }));
+        assert_eq!(draft.resolve(&PlatformId::from_static("x"), AccountId::new()).trace, None);
+        for spoilt in [json!(null), json!(3), json!("nonsense"), json!({ "a": 1 })] {
+            assert_eq!(serde_json::from_value::<Draft>(json!({ "trace": spoilt })).unwrap(), Draft::default());
+        }
     }
 
     #[test]

@@ -12,6 +12,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use serde_json::json;
+use tracing::Instrument as _;
 
 use self::write::as_json;
 use crate::{
@@ -20,12 +21,13 @@ use crate::{
     draft::Draft,
     engine::{Journal, LeaseGuard},
     error::{Actor, Effect, Error, ErrorKind, Retry},
-    phase::{Event, Phase, PhaseName, invariant},
+    phase::{Duty, Event, Phase, PhaseName, invariant},
     platform::{Committed, Platform, Prepared},
     rate::{Ask, BucketKey, Outcome, Permit, RateScope, Stop, Turn, Verdict, Wait, WaitReason},
     social::Inner,
     store::{Claimed, Delivery, ErrorPatch, LeaseAfter},
     time::{later, positive, signed},
+    trace,
 };
 
 /// A worker that died with a delivery this often before anything was visible parks it as failed.
@@ -88,27 +90,29 @@ impl<'a> Driver<'a> {
     ///
     /// # Errors
     /// `Storage` if a write could not be made; the delivery is found again when its lease has ended.
-    pub(crate) async fn run(mut self) -> Result<Stopped, Error> {
+    pub(crate) fn run(self) -> impl Future<Output = Result<Stopped, Error>> + Send + use<'a> {
+        let span = trace::delivery(self.delivery(), self.claimed.draft.trace.as_ref());
+        self.go().instrument(span)
+    }
+
+    async fn go(mut self) -> Result<Stopped, Error> {
         let platform = match self.inner.platform(&self.claimed.delivery.platform) {
             Ok(platform) => platform.clone(),
             // Another worker may have the adapter; this one never will.
             Err(error) => return self.fail(error).await.map(stopped),
         };
         loop {
-            let flow = match &self.claimed.delivery.phase {
-                Phase::Committing { at } => {
+            let phase = &self.claimed.delivery.phase;
+            let flow = match (phase.name().duty(), phase.checkpoint().cloned()) {
+                (Duty::Publish, _) => self.publish(&*platform).await?,
+                (Duty::Reconcile, Some(at)) => {
                     debug_assert!(invariant::must_reconcile(&self.claimed.delivery.phase));
-                    let at = at.clone();
                     self.reconcile(&*platform, at).await?
                 }
-                Phase::Settling { at } => {
-                    let at = at.clone();
-                    self.settle(&*platform, at).await?
-                }
+                (Duty::Settle, Some(at)) => self.settle(&*platform, at).await?,
                 // The checkpoint of a delivery in flight could not be read (I8): it was restored as unconfirmed and is written as such.
-                Phase::Unconfirmed { .. } => self.write_unreadable().await?,
-                phase if phase.name().is_final() => Flow::Stop(Stopped::At(phase.name())),
-                _ => self.publish(&*platform).await?,
+                (Duty::Park | Duty::Reconcile | Duty::Settle, _) => self.write_unreadable().await?,
+                (Duty::Rest, _) => Flow::Stop(Stopped::At(phase.name())),
             };
             if let Flow::Stop(stopped) = flow {
                 return Ok(stopped);
@@ -200,7 +204,7 @@ impl<'a> Driver<'a> {
             let taken = HashSet::new();
             let cx = self.context(&tokens, &taken);
             let prepared = tokio::select! {
-                prepared = platform.publish().prepare(&cx, from) => prepared,
+                prepared = trace::step("prepare", platform.publish().prepare(&cx, from)) => prepared,
                 () = self.lease.lost() => return Ok(Flow::Stop(Stopped::LeaseLost)),
                 () = self.lease.stop_requested() => return self.hand_back().await,
             };
@@ -299,15 +303,14 @@ impl<'a> Driver<'a> {
         let taken = HashSet::new();
         let cx = self.context(tokens, &taken);
         let lateness = positive(self.now().duration_since(self.delivery().due_at)).unwrap_or_default();
-        let answer = tokio::time::timeout(deadline, platform.publish().commit(&cx, at)).await;
+        let answer = tokio::time::timeout(deadline, trace::step("commit", platform.publish().commit(&cx, at))).await;
         let answer = answer.unwrap_or_else(|_| {
             Err(Error::new(ErrorKind::Timeout, "publish.commit").message("no answer within the deadline"))
         });
         self.observe(&cx);
         drop(cx);
         if before == 0 && self.delivery().parts.is_empty() {
-            metrics::histogram!("social_lateness_seconds", "platform" => self.delivery().platform.to_string())
-                .record(lateness.as_secs_f64());
+            self.inner.meter.of(&self.delivery().platform).late(lateness);
         }
         let outcome = match &answer {
             Ok(_) => Outcome::Accepted,

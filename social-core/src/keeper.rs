@@ -39,6 +39,7 @@ use crate::{
     engine::spill::Spill,
     error::{Actor, Error, ErrorKind},
     id::{ConnectionId, PlatformId, UserId},
+    meter,
     oauth::TOKEN_DEADLINE,
     platform::Platform,
     store::{RefreshLease, StoredTokens, TokenStore},
@@ -380,8 +381,7 @@ impl Inner {
             "the connection to {} cannot be refreshed and ends within {days} days: its person has to connect again",
             connection.platform
         );
-        let labels = [("platform", connection.platform.to_string()), ("days", days.to_string())];
-        metrics::counter!("social_connection_notices_total", &labels).increment(1);
+        meter::noticed(&connection.platform, days);
         Ok(true)
     }
 
@@ -434,8 +434,7 @@ impl Inner {
             "the connection to {} needs a person: {why}",
             connection.platform
         );
-        metrics::counter!("social_connections_lost", "platform" => connection.platform.as_str().to_owned())
-            .increment(1);
+        meter::connection_lost(&connection.platform);
         Ok(dead(stored).message(why))
     }
 

@@ -17,6 +17,7 @@ pub mod keeper;
 pub mod library;
 pub mod media;
 pub mod memory;
+pub mod meter;
 pub mod oauth;
 pub mod phase;
 pub mod platform;
@@ -27,6 +28,7 @@ pub mod social;
 pub mod store;
 pub mod text;
 pub mod time;
+pub mod trace;
 pub mod validate;
 pub mod vault;
 

@@ -235,6 +235,40 @@ impl fmt::Display for PhaseName {
     }
 }
 
+/// What a worker does with a delivery that it holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Duty {
+    /// Prepare it, and publish it.
+    Publish,
+    /// Ask the network what became of the visible call, and nothing else (invariant I2).
+    Reconcile,
+    /// Ask the network whether it has finished.
+    Settle,
+    /// Write down that nobody can tell: its checkpoint could not be read (invariant I8).
+    Park,
+    /// Nothing.
+    Rest,
+}
+
+impl PhaseName {
+    /// What a worker does with a delivery that it holds in this phase.
+    #[must_use]
+    pub const fn duty(self) -> Duty {
+        match self {
+            Self::Committing => Duty::Reconcile,
+            Self::Settling => Duty::Settle,
+            Self::Unconfirmed => Duty::Park,
+            Self::Published | Self::Failed | Self::Canceled | Self::Missed => Duty::Rest,
+            Self::Scheduled
+            | Self::Preparing
+            | Self::Ready
+            | Self::Retrying
+            | Self::AwaitingReconnect
+            | Self::AwaitingLimit => Duty::Publish,
+        }
+    }
+}
+
 /// What happens to a delivery.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {

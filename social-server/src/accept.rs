@@ -129,7 +129,7 @@ impl Acceptor {
                 },
             };
             let Some(seat) = crowd.enter(peer.ip()) else {
-                metrics::counter!("social_connections_refused_total").increment(1);
+                crate::metrics::connection_refused();
                 tracing::debug!(%peer, "a connection was closed: its address has too many");
                 continue;
             };

@@ -18,6 +18,7 @@ use crate::{
     serve::{self, Role},
     start,
     state::key_ring,
+    telemetry,
 };
 
 const ENVIRONMENT: &str = "\
@@ -30,6 +31,7 @@ small letters without SOCIAL_, and networks stand in tables: [networks.x] client
   SOCIAL_MASTER_KEYS         id:base64[,id:base64...] as `keys generate` prints them; the first one seals (needed)
   SOCIAL_ADMIN_KEY           the key that makes users and keys
   SOCIAL_METRICS_TOKEN       lets a collector read /metrics; the admin key does too
+  SOCIAL_METRICS_LISTEN      address and port where `worker` answers /metrics, /healthz and /readyz (none)
   SOCIAL_ALLOWED_ORIGINS     web origins whose pages may call the API, separated by commas; `https://shop-*-team.vercel.app` is a pattern
   SOCIAL_RETURN_URLS         where browsers may be sent back to after connecting: origins or addresses, separated by commas
   SOCIAL_TRUSTED_PROXIES     whose X-Forwarded-* headers are believed: addresses, networks, or `private`
@@ -229,7 +231,9 @@ async fn serve_as(settings: &Settings, role: Role, allow_missing_keys: bool) -> 
     let config = settings.load()?;
     log(&config);
     let missing = if allow_missing_keys { Missing::Allow } else { Missing::Refuse };
-    Box::pin(serve::run(config, role, missing, serve::asked_to_stop())).await.map_err(failed)?;
+    let ended = Box::pin(serve::run(config, role, missing, serve::asked_to_stop())).await;
+    telemetry::finish().await;
+    ended.map_err(failed)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -300,7 +304,7 @@ pub(crate) fn say(line: &str) {
     let _ = writeln!(std::io::stdout().lock(), "{line}");
 }
 
-fn complain(line: &str) {
+pub(crate) fn complain(line: &str) {
     let _ = writeln!(std::io::stderr().lock(), "social-server: {line}");
 }
 
@@ -316,6 +320,18 @@ pub(crate) fn log(config: &Config) {
         LogFormat::Text => false,
         LogFormat::Auto => !terminal,
     };
+    #[cfg(feature = "otel")]
+    if let Some(traces) = telemetry::layer() {
+        use tracing_subscriber::{Layer as _, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _};
+        let lines = fmt::layer().with_writer(std::io::stderr);
+        let lines = if json {
+            lines.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed()
+        } else {
+            lines.with_ansi(terminal).boxed()
+        };
+        drop(tracing_subscriber::registry().with(traces).with(lines.with_filter(filter)).try_init());
+        return;
+    }
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let set = if json {
         builder.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init()

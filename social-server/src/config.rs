@@ -40,6 +40,8 @@ pub struct Config {
     pub admin_key: Option<Secret>,
     /// Lets a metrics collector read `/metrics` and nothing else.
     pub metrics_token: Option<Secret>,
+    /// Where a worker without an API answers `/metrics`, `/healthz` and `/readyz`; nowhere unless set.
+    pub metrics_listen: Option<SocketAddr>,
     /// Web origins whose pages may call the API.
     pub allowed_origins: AllowedOrigins,
     /// Where a browser may be sent back to after connecting.
@@ -113,6 +115,7 @@ impl Default for Config {
             master_keys: None,
             admin_key: None,
             metrics_token: None,
+            metrics_listen: None,
             allowed_origins: AllowedOrigins::default(),
             return_urls: ReturnUrls::default(),
             trusted_proxies: Vec::new(),

@@ -9,11 +9,13 @@ use axum::{
 };
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use social_core::crypto;
-use tracing::Level;
+use tracing::{Instrument as _, Level, Span};
 
 use crate::{
+    metrics,
     problem::{self, PROBLEM_JSON, Problem, Refused},
     state::State,
+    telemetry,
 };
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -31,10 +33,12 @@ pub(crate) async fn layer(Extract(state): Extract<State>, request: Request, next
     let id = request_id(&request);
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str).to_owned();
+    let span = telemetry::request(&request, known(&method), &route, &id);
     let mut response = match too_long(&request) {
         Some(problem) => problem.into_response(),
-        None => carried_out(&state, request, next).await,
+        None => carried_out(&state, request, next, &span).await,
     };
+    telemetry::answered(&span, response.status());
     let cause = settle(&mut response, &id);
     if let Ok(value) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(REQUEST_ID, value);
@@ -65,12 +69,12 @@ fn request_id(request: &Request) -> String {
 }
 
 /// A write goes on when its caller has gone away: half a connection, or half an answer to an Idempotency-Key, helps nobody.
-async fn carried_out(state: &State, request: Request, next: Next) -> Response {
+async fn carried_out(state: &State, request: Request, next: Next, span: &Span) -> Response {
     let reads = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
     let path = request.uri().path();
     let endless = path == "/events" || path.starts_with("/m/") || path == "/media";
     let comes_back = path.starts_with("/auth/");
-    let answer = next.run(request);
+    let answer = next.run(request).instrument(span.clone());
     if reads && !comes_back {
         return if endless { answer.await } else { in_time(answer).await };
     }
@@ -172,9 +176,7 @@ fn note(id: &str, method: &Method, route: &str, status: u16, elapsed: Duration, 
         }
         _ => tracing::debug!(request.id = id, method, route, status, ms, "{method} {route} was answered with {status}"),
     }
-    let labels = [("method", method.to_owned()), ("route", route.to_owned()), ("status", status.to_string())];
-    metrics::counter!("social_http_requests_total", &labels).increment(1);
-    metrics::histogram!("social_http_request_seconds", "route" => route.to_owned()).record(elapsed.as_secs_f64());
+    metrics::request(method, route, status, elapsed);
 }
 
 #[cfg(test)]

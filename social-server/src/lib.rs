@@ -18,6 +18,7 @@ pub mod keys;
 mod library;
 mod limiter;
 mod listeners;
+pub mod metrics;
 pub mod openapi;
 pub mod problem;
 mod readiness;
@@ -25,6 +26,7 @@ mod routes;
 pub mod serve;
 pub mod start;
 mod state;
+mod telemetry;
 mod transport;
 pub mod views;
 

@@ -2,6 +2,7 @@
 
 use std::{future::Future, time::Duration};
 
+use axum::Router;
 use jiff::SignedDuration;
 use metrics_exporter_prometheus::PrometheusHandle;
 use social_core::{Error, ErrorKind, time::later};
@@ -13,6 +14,7 @@ use crate::{
     app,
     config::Config,
     keys::Missing,
+    routes::operations,
     start,
     state::{State, faulty},
 };
@@ -50,17 +52,20 @@ pub async fn run(
     stop: impl Future<Output = ()> + Send,
 ) -> Result<(), Error> {
     let recorder = start::recorder()?;
-    let acceptor = match role {
-        Role::Worker => None,
-        Role::Both | Role::Api => {
-            let bound = Acceptor::bind(config.listen).await;
-            let bound = bound.map_err(|e| faulty(format!("cannot listen on {}: {e}", config.listen)))?;
-            if config.public_url.is_none() && !config.listen.ip().is_loopback() {
+    let address = match role {
+        Role::Worker => config.metrics_listen,
+        Role::Both | Role::Api => Some(config.listen),
+    };
+    let acceptor = match address {
+        None => None,
+        Some(address) => {
+            let bound = Acceptor::bind(address).await;
+            let bound = bound.map_err(|e| faulty(format!("cannot listen on {address}: {e}")))?;
+            if role != Role::Worker && config.public_url.is_none() && !address.ip().is_loopback() {
                 return Err(faulty(format!(
-                    "SOCIAL_PUBLIC_URL is not set although the API listens on {} for others, who would send their keys in clear: set it to \
+                    "SOCIAL_PUBLIC_URL is not set although the API listens on {address} for others, who would send their keys in clear: set it to \
                      the https:// address that leads here, or to http://localhost:{} where only this machine is to use it",
-                    config.listen,
-                    config.listen.port()
+                    address.port()
                 )));
             }
             let bound = bound.most_connections(config.max_connections);
@@ -68,15 +73,20 @@ pub async fn run(
         }
     };
     let listening = acceptor.as_ref().and_then(|acceptor| acceptor.address().ok()).unwrap_or(config.listen);
-    let state = start::installation(&config, listening, missing, Some(recorder.clone())).await?;
+    // Links lead to the API, wherever a worker shows its metrics.
+    let api = if role == Role::Worker { config.listen } else { listening };
+    let state = start::installation(&config, api, missing, Some(recorder.clone())).await?;
     start::warn_about(&config, &state);
     let networks: Vec<_> = state.social().platforms().map(|one| one.descriptor().id.to_string()).collect();
     let database = state.social().store().describe();
     tracing::info!(?role, %database, networks = networks.join(","), version = env!("CARGO_PKG_VERSION"), "social-server has started");
-    if acceptor.is_some() {
+    if acceptor.is_some() && role == Role::Worker {
+        tracing::info!(%listening, "metrics are served at http://{listening}/metrics");
+    } else if acceptor.is_some() {
         tracing::info!(%listening, public_url = %state.public_url(), "the API is served at {}", state.public_url());
     }
-    let mut running = Running::begin(state, acceptor, role != Role::Api, Some(recorder));
+    let routes = if role == Role::Worker { operations } else { app };
+    let mut running = Running::begin_with(routes, state, acceptor, role != Role::Api, Some(recorder));
     let broken = tokio::select! {
         () = stop => false,
         () = running.broken() => true,
@@ -107,10 +117,20 @@ impl Running {
     /// Begins to serve and to work.
     #[must_use]
     pub fn begin(state: State, acceptor: Option<Acceptor>, works: bool, recorder: Option<PrometheusHandle>) -> Self {
+        Self::begin_with(app, state, acceptor, works, recorder)
+    }
+
+    fn begin_with(
+        routes: fn(State) -> Router,
+        state: State,
+        acceptor: Option<Acceptor>,
+        works: bool,
+        recorder: Option<PrometheusHandle>,
+    ) -> Self {
         let stop = CancellationToken::new();
         let api = acceptor.map(|acceptor| {
-            let (app, stop) = (app(state.clone()), stop.clone());
-            tokio::spawn(async move { acceptor.serve(app, stop, GRACE).await })
+            let (routes, stop) = (routes(state.clone()), stop.clone());
+            tokio::spawn(async move { acceptor.serve(routes, stop, GRACE).await })
         });
         let worker = works.then(|| tokio::spawn(work(state.clone(), stop.clone())));
         let chores = tokio::spawn(tidy(state.clone(), recorder));

@@ -2,10 +2,11 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use metrics_exporter_prometheus::PrometheusHandle;
 use social_core::{Error, Platform, Store};
 use social_platforms::Credentials;
 
+pub use crate::metrics::recorder;
 use crate::{
     config::{Config, NetworkConfig, Switch},
     keys::{self, Missing},
@@ -94,32 +95,4 @@ pub fn warn_about(config: &Config, state: &State) {
     if !config.fetch_allow.is_empty() {
         tracing::warn!("SOCIAL_FETCH_ALLOW opens networks that are not public to every user");
     }
-}
-
-/// Counts for `/metrics`. Once per process.
-///
-/// # Errors
-/// `Config` if something else counts already.
-pub fn recorder() -> Result<PrometheusHandle, Error> {
-    let buckets = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0];
-    let builder =
-        PrometheusBuilder::new().set_buckets(&buckets).map_err(|e| faulty("the metrics cannot be set up").source(e))?;
-    let handle = builder.install_recorder().map_err(|e| faulty("the metrics cannot be set up").source(e))?;
-    let help = [
-        ("social_deliveries_total", "Deliveries that ended, by network and outcome."),
-        ("social_http_requests_total", "Requests to this server."),
-        ("social_connections_refused_total", "Connections that were closed because their address had too many."),
-    ];
-    for (name, text) in help {
-        metrics::describe_counter!(name, text);
-    }
-    let help = [
-        ("social_lateness_seconds", "How late the visible call began after its time."),
-        ("social_call_seconds", "How long calls to networks took, by operation."),
-        ("social_http_request_seconds", "How long requests to this server took."),
-    ];
-    for (name, text) in help {
-        metrics::describe_histogram!(name, metrics::Unit::Seconds, text);
-    }
-    Ok(handle)
 }

@@ -99,6 +99,53 @@ async fn a_server_serves_remembers_and_ends_in_order() {
 }
 
 #[tokio::test]
+async fn a_worker_shows_what_it_counts_and_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let keys = key(folder.path(), "k1").await;
+    let variables = [
+        ("SOCIAL_MASTER_KEYS", keys.as_str()),
+        ("SOCIAL_METRICS_TOKEN", "metrics-token-of-the-tests"),
+        ("SOCIAL_PUBLIC_URL", "https://social.example"),
+        ("SOCIAL_METRICS_LISTEN", "127.0.0.1:0"),
+    ];
+    let mut child = command(folder.path(), &variables, &["worker"]).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let url = async {
+        loop {
+            let line = lines.next_line().await.unwrap().expect("it serves before it ends");
+            if let Some((_, url)) = line.split_once("metrics are served at ") {
+                return url.split("/metrics").next().unwrap().to_owned();
+            }
+        }
+    };
+    let url = tokio::time::timeout(PATIENCE, url).await.expect("it serves");
+    tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let get = |path: &'static str, key: &'static str| {
+        let request = client.get(format!("{url}{path}"));
+        if key.is_empty() { request } else { request.bearer_auth(key) }
+    };
+    assert_eq!(get("/healthz", "").send().await.unwrap().status(), 200);
+    assert_eq!(get("/metrics", "").send().await.unwrap().status(), 401);
+    assert_eq!(get("/platforms", "").send().await.unwrap().status(), 404);
+    let ticked = async {
+        loop {
+            let page = get("/metrics", "metrics-token-of-the-tests").send().await.unwrap().text().await.unwrap();
+            // There since its first claim.
+            if page.contains("social_worker_last_claim_timestamp_seconds ") {
+                return page;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let page = tokio::time::timeout(PATIENCE, ticked).await.expect("it claims");
+    assert!(page.contains("social_database_connections{state=\"used\"}"), "{page}");
+    let id = child.id().unwrap().to_string();
+    assert!(std::process::Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+    assert_eq!(tokio::time::timeout(PATIENCE, child.wait()).await.expect("it ends").unwrap().code(), Some(0));
+}
+
+#[tokio::test]
 async fn what_is_wrong_is_said_before_anything_runs() {
     let folder = tempfile::tempdir().unwrap();
     let keys = key(folder.path(), "k1").await;

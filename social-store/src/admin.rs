@@ -217,4 +217,8 @@ impl<B: Backend> AdminStore for SqlStore<B> {
     fn describe(&self) -> String {
         self.backend.describe()
     }
+
+    fn pool_use(&self) -> Option<(u32, u32)> {
+        Some(self.backend.pool_use())
+    }
 }

@@ -73,8 +73,16 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     fn check(&self) -> impl Future<Output = sqlx::Result<()>> + Send;
     /// See `AdminStore::describe`.
     fn describe(&self) -> String;
+    /// See `AdminStore::pool_use`.
+    fn pool_use(&self) -> (u32, u32);
     /// Ends all connections.
     fn close(&self) -> impl Future<Output = ()> + Send;
+}
+
+/// How many connections of a pool are in use, and how many are idle.
+pub(crate) fn in_use(size: u32, idle: usize) -> (u32, u32) {
+    let idle = u32::try_from(idle).unwrap_or(u32::MAX).min(size);
+    (size - idle, idle)
 }
 
 /// A transaction that writes.

@@ -7,8 +7,8 @@ use social_core::{
     id::{AccountId, LogId, PlatformId},
     phase::{Event, PhaseName, RemotePost, invariant},
     store::{
-        ClaimRequest, Claimed, Epoch, ErrorPatch, Held, JobStore, Lease, LeaseAfter, LogEntry, PhaseWrite, PostStatus,
-        RESTORED_EPOCHS, RestoreMark, Restored, TakeOver,
+        Backlog, ClaimRequest, Claimed, Epoch, ErrorPatch, Held, JobStore, Lease, LeaseAfter, LogEntry, PhaseWrite,
+        PostStatus, RESTORED_EPOCHS, RestoreMark, Restored, TakeOver,
     },
 };
 
@@ -304,6 +304,30 @@ impl<B: Backend> JobStore for SqlStore<B> {
     async fn depth(&self) -> Result<Vec<(PlatformId, PhaseName, u64)>, Error> {
         let rows = self.all(DEPTH, Vec::new(), |row| Ok((row.platform()?, row.word()?, row.int()?)));
         rows.await.map_err(storage("jobs.depth"))
+    }
+
+    async fn backlog(&self, now: Timestamp) -> Result<Vec<Backlog>, Error> {
+        // Two looks at partial indexes: what can be claimed, and what is held.
+        let due = self.all(
+            "SELECT platform, count(*), min(wake_at) FROM deliveries \
+             WHERE lease_until IS NULL AND wake_at IS NOT NULL AND wake_at <= $1 GROUP BY platform ORDER BY platform",
+            values![now],
+            |row| Ok(Backlog { platform: row.platform()?, due: row.int()?, oldest: row.maybe_at()?, held: 0 }),
+        );
+        let held = self.all(
+            "SELECT platform, count(*) FROM deliveries WHERE lease_until IS NOT NULL GROUP BY platform ORDER BY platform",
+            Vec::new(),
+            |row| Ok((row.platform()?, row.int()?)),
+        );
+        let mut found = due.await.map_err(storage("jobs.backlog"))?;
+        for (platform, held) in held.await.map_err(storage("jobs.backlog"))? {
+            match found.iter_mut().find(|one| one.platform == platform) {
+                Some(one) => one.held = held,
+                None => found.push(Backlog { platform, due: 0, oldest: None, held }),
+            }
+        }
+        found.sort_by(|one, other| one.platform.cmp(&other.platform));
+        Ok(found)
     }
 
     async fn clock_offset(&self, now: Timestamp) -> Result<SignedDuration, Error> {

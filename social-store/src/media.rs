@@ -74,12 +74,6 @@ impl<B: Backend> MediaStore for SqlStore<B> {
         self.insert_within(user, media, quota, now).await.map_err(storage("media.insert"))
     }
 
-    async fn delete_media(&self, user: UserId, id: MediaId) -> Result<bool, Error> {
-        let sql = "DELETE FROM media WHERE id = $1 AND user_id = $2";
-        let deleted = self.backend.execute(sql, values![id.uuid(), user.uuid()]);
-        Ok(deleted.await.map_err(storage("media.delete"))? > 0)
-    }
-
     async fn media(&self, user: UserId, id: MediaId) -> Result<Option<StoredMedia>, Error> {
         let sql = "SELECT facts FROM media WHERE id = $1 AND user_id = $2";
         let facts =

@@ -13,6 +13,7 @@ use crate::{
     platform::{Platform, Reconciled, Settled},
     store::{ErrorPatch, LeaseAfter, LogFilter, LogRow, PageRequest},
     time::{later, signed},
+    trace,
 };
 
 impl Driver<'_> {
@@ -43,7 +44,7 @@ impl Driver<'_> {
         let mut cx = self.context(&tokens, &taken);
         cx.attempted_at = since;
         let found = tokio::select! {
-            found = platform.publish().reconcile(&cx, at) => found,
+            found = trace::step("reconcile", platform.publish().reconcile(&cx, at)) => found,
             () = self.lease.lost() => return Ok(Flow::Stop(Stopped::LeaseLost)),
         };
         self.observe(&cx);
@@ -93,7 +94,7 @@ impl Driver<'_> {
         let taken = HashSet::new();
         let cx = self.context(&tokens, &taken);
         let settled = tokio::select! {
-            settled = platform.publish().settle(&cx, at) => settled,
+            settled = trace::step("settle", platform.publish().settle(&cx, at)) => settled,
             () = self.lease.lost() => return Ok(Flow::Stop(Stopped::LeaseLost)),
         };
         self.observe(&cx);

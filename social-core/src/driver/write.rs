@@ -148,10 +148,7 @@ impl Driver<'_> {
             Held::Lost => return Ok(Flow::Stop(Stopped::LeaseLost)),
             Held::Yes => {}
         }
-        if phase.name().is_final() || phase.name() == PhaseName::Unconfirmed {
-            let labels = [("platform", self.delivery().platform.to_string()), ("outcome", phase.name().to_string())];
-            metrics::counter!("social_deliveries_total", &labels).increment(1);
-        }
+        self.inner.meter.of(&self.delivery().platform).changed(name, phase.name());
         let delivery = &mut self.claimed.delivery;
         delivery.phase = phase;
         delivery.attempt = change.attempt;

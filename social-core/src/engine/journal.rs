@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     error::{Error, ErrorKind},
+    meter,
     store::{Held, Lease, PhaseWrite, Store},
     time::{Clock, later, signed},
 };
@@ -126,6 +127,7 @@ async fn work(
         let writing = in_time("journal", store.record(&writes));
         match spill.attend(&store, &clock, &ending, (&writes, &doubts), writing).await {
             Ok(answers) if answers.len() == writes.len() => {
+                meter::journal_wrote(writes.len());
                 if writes.iter().any(|write| write.wake_at.is_some()) {
                     wake.notify_one();
                 }
@@ -143,6 +145,7 @@ async fn work(
                 let error = outcome.err().unwrap_or_else(|| {
                     Error::new(ErrorKind::Storage, "journal").message("the store gave no answer for a write")
                 });
+                meter::journal_failed();
                 tracing::warn!(%error, entries = writes.len(), "the store did not take a batch of changes");
                 let failed = std::mem::take(&mut writes).into_iter().zip(std::mem::take(&mut waiting));
                 for (write, (must, answer)) in failed {

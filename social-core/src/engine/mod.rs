@@ -29,6 +29,7 @@ use crate::{
     driver::Driver,
     error::{Error, ErrorKind},
     id::{AccountId, PlatformId},
+    meter,
     rate::BucketDelta,
     social::Inner,
     store::{ClaimRequest, Claimed, Lane, Lease},
@@ -283,6 +284,7 @@ impl Run {
             };
             let pause_until = match claimed {
                 Ok(claimed) => {
+                    meter::claimed(now);
                     let mut more = false;
                     for asked in &request.lanes {
                         let got = || claimed.iter().filter(|one| one.delivery.platform == asked.platform);
@@ -500,6 +502,7 @@ impl Run {
         }
         let freed = inner.store.reclaim(now).await?;
         if freed > 0 {
+            meter::reclaimed(freed);
             tracing::warn!(freed, "deliveries of a worker that died were freed");
             self.wake.notify_one();
         }
@@ -540,9 +543,10 @@ async fn hand_back_after(journal: &Journal, inner: &Inner, lease: Lease, error: 
 
 /// The store's answer, or an error if it does not come.
 pub(crate) async fn in_time<T>(what: &'static str, answer: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-    tokio::time::timeout(STORE_DEADLINE, answer)
-        .await
-        .unwrap_or_else(|_| Err(Error::new(ErrorKind::Storage, what).message("the store did not answer in time")))
+    let asked = std::time::Instant::now();
+    let answer = tokio::time::timeout(STORE_DEADLINE, answer).await;
+    meter::store_took(what, asked.elapsed());
+    answer.unwrap_or_else(|_| Err(Error::new(ErrorKind::Storage, what).message("the store did not answer in time")))
 }
 
 /// How many free places of a lane are filled at once.

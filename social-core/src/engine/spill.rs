@@ -32,6 +32,7 @@ use crate::{
     account::Version,
     error::{Error, ErrorKind},
     id::ConnectionId,
+    meter,
     store::{Held, PhaseWrite, Store, TokenUpdate},
     time::{Clock, later, signed},
 };
@@ -181,13 +182,13 @@ impl Spill {
             Ok((Ok(new), kept)) => {
                 self.kept.store(kept, Ordering::Release);
                 if new > 0 {
-                    metrics::counter!("social_spilled_total").increment(new as u64);
+                    meter::spilled(new);
                     tracing::warn!(new, kept, "the store did not take what has happened; it is kept on disk");
                 }
                 true
             }
             Ok((Err(error), _)) => {
-                metrics::counter!("social_spill_failures_total").increment(1);
+                meter::spill_failed();
                 tracing::error!(%error, folder = %self.folder.display(), "what the store did not take could not be kept on disk either; it is in memory only");
                 false
             }

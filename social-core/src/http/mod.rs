@@ -13,6 +13,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use ::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use bytes::{Bytes, BytesMut};
 use serde::Serialize;
+use tracing::Instrument as _;
 use url::Url;
 
 pub use self::{
@@ -21,8 +22,10 @@ pub use self::{
 };
 use crate::{
     error::{Actor, Error, ErrorKind, Operation},
+    meter::CallMeter,
     secret::{AccessToken, ClientSecret},
     time::Clock,
+    trace,
 };
 
 /// Deadline of a call unless the request says otherwise.
@@ -43,6 +46,7 @@ pub struct Http {
 struct Clients {
     normal: reqwest::Client,
     commit: reqwest::Client,
+    meter: CallMeter,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,7 +81,11 @@ impl Http {
         let normal = build(base().pool_idle_timeout(Duration::from_secs(60)))?;
         // The only place where the commit client is made.
         let commit = build(base().http1_only().pool_idle_timeout(COMMIT_IDLE).pool_max_idle_per_host(1024))?;
-        Ok(Self { clients: Arc::new(Clients { normal, commit }), clock, lane: Lane::Normal })
+        Ok(Self {
+            clients: Arc::new(Clients { normal, commit, meter: CallMeter::default() }),
+            clock,
+            lane: Lane::Normal,
+        })
     }
 
     /// The lane for the visible call.
@@ -254,6 +262,7 @@ impl Request<'_> {
             Lane::Normal => &http.clients.normal,
             Lane::Commit => &http.clients.commit,
         };
+        let span = trace::call(operation.as_str(), &method, &url);
         let mut builder = client.request(method, url).headers(headers);
         builder = body.attach(builder);
         let started = std::time::Instant::now();
@@ -265,15 +274,21 @@ impl Request<'_> {
         };
         // Boxed: the client's future is large, and drivers hold many of these.
         let outcome: Result<(StatusCode, HeaderMap, Bytes), Error> =
-            match tokio::time::timeout(deadline, Box::pin(exchange)).await {
+            match tokio::time::timeout(deadline, Box::pin(exchange).instrument(span.clone())).await {
                 Ok(outcome) => outcome,
                 Err(_) => {
                     Err(Error::new(ErrorKind::Timeout, operation.clone())
                         .message("no complete answer within the deadline"))
                 }
             };
-        metrics::histogram!("social_call_seconds", "operation" => operation.as_str().to_owned())
-            .record(started.elapsed().as_secs_f64());
+        let status = outcome.as_ref().ok().map(|(status, ..)| status.as_u16());
+        http.clients.meter.took(&operation, status, started.elapsed());
+        match &outcome {
+            Ok((status, ..)) => {
+                span.record("http.response.status_code", status.as_u16());
+            }
+            Err(error) => trace::failed(&span, error),
+        }
         let (status, headers, body) = outcome?;
         Ok(Reply::new(operation, status, headers, body, http.clock.now()))
     }

@@ -9,10 +9,12 @@ use crate::{
     engine::in_time,
     error::{Effect, Error, ErrorKind, Retry},
     id::ConnectionId,
+    meter,
     platform::Platform,
     retry::{Jitter, RetryPolicy},
     store::{SealedTokens, StoredTokens, Swap, TokenUpdate},
     time::{later, positive, signed},
+    trace,
 };
 
 /// Pauses after failures.
@@ -44,13 +46,14 @@ impl Inner {
     ) -> Result<Served, Error> {
         // An adapter that makes several calls must not outlive the lease.
         let patience = LEASE.mul_f64(0.75);
-        let asked = tokio::time::timeout(patience, adapter.connect().refresh(&self.cx, &current)).await;
+        let connection = &stored.connection;
+        let asking = trace::refresh(&connection.platform, connection.id, adapter.connect().refresh(&self.cx, &current));
+        let asked = tokio::time::timeout(patience, asking).await;
         let asked = asked.unwrap_or_else(|_| {
             Err(Error::new(ErrorKind::Timeout, "token.refresh").message("the refresh did not finish within its lease"))
         });
-        let platform = stored.connection.platform.as_str().to_owned();
         let outcome = asked.as_ref().map_or_else(|error| error.kind().as_str(), |_| "ok");
-        metrics::counter!("social_token_refreshes", "platform" => platform, "outcome" => outcome).increment(1);
+        meter::refreshed(&stored.connection.platform, outcome);
         match asked {
             Ok(new) => self.renewed(stored, Arc::new(new), &*adapter).await,
             Err(error) => self.failed(stored, current, &*adapter, error, forced).await,

@@ -206,9 +206,10 @@ impl MediaStore for MemoryStore {
         user: UserId,
         media: &StoredMedia,
         quota: u64,
-        _now: Timestamp,
+        now: Timestamp,
     ) -> Result<bool, Error> {
-        let files = &mut self.state().admin.media;
+        let admin = &mut self.state().admin;
+        let files = &mut admin.media;
         let own = files.values().filter(|(owner, _)| *owner == user).map(|(_, media)| media.facts.size_bytes);
         if own.sum::<u64>().saturating_add(media.facts.size_bytes) > quota {
             return Ok(false);
@@ -217,13 +218,8 @@ impl MediaStore for MemoryStore {
             return Err(taken("media.insert", "a file with this id exists"));
         }
         files.insert(media.id, (user, media.clone()));
+        admin.media_since.insert(media.id, now);
         Ok(true)
-    }
-
-    async fn delete_media(&self, user: UserId, id: MediaId) -> Result<bool, Error> {
-        let files = &mut self.state().admin.media;
-        let own = files.get(&id).is_some_and(|(owner, _)| *owner == user);
-        Ok(own && files.remove(&id).is_some())
     }
 
     async fn media(&self, user: UserId, id: MediaId) -> Result<Option<StoredMedia>, Error> {

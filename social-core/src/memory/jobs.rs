@@ -14,8 +14,8 @@ use crate::{
     id::{AccountId, DeliveryId, PlatformId},
     phase::{Phase, PhaseName, invariant},
     store::{
-        ClaimRequest, Claimed, Delivery, Epoch, ErrorPatch, Held, JobStore, Lease, LeaseAfter, PhaseWrite,
-        RESTORED_EPOCHS, RestoreMark, Restored, TakeOver,
+        Backlog, ClaimRequest, Claimed, Delivery, Epoch, ErrorPatch, Held, JobStore, Lease, Ownership,
+        PhaseWrite, RESTORED_EPOCHS, RestoreMark, Restored, TakeOver,
     },
 };
 
@@ -56,14 +56,29 @@ impl Row {
 
     /// A new owner, or none: whoever held it loses it.
     pub(super) fn revoke(&mut self) {
-        self.delivery.epoch = Epoch(self.delivery.epoch.0 + 1);
-        self.lease = None;
+        self.own(Ownership::revoke);
+    }
+
+    fn ownership(&self) -> Ownership {
+        Ownership { epoch: self.delivery.epoch, leased: self.lease.is_some() }
+    }
+
+    fn own(&mut self, change: impl FnOnce(&mut Ownership)) {
+        let mut ownership = self.ownership();
+        change(&mut ownership);
+        self.delivery.epoch = ownership.epoch;
+        if !ownership.leased {
+            self.lease = None;
+        }
+    }
+
+    fn claim(&mut self, holder: Holder) {
+        self.own(Ownership::claim);
+        self.lease = Some(holder);
     }
 
     fn counts(&self, write: &PhaseWrite) -> bool {
-        let seen = self.delivery.epoch == write.epoch;
-        seen && (write.lease != LeaseAfter::Revoke
-            || invariant::outside_may_change(self.delivery.phase.name(), write.phase))
+        self.ownership().counts(self.delivery.phase.name(), write.epoch, write.phase, write.lease)
     }
 
     fn apply(&mut self, write: &PhaseWrite) {
@@ -88,11 +103,7 @@ impl Row {
             ErrorPatch::Set(error) => row.error = Some(error.clone()),
         }
         row.updated_at = write.log.at;
-        match write.lease {
-            LeaseAfter::Keep => {}
-            LeaseAfter::Release => self.lease = None,
-            LeaseAfter::Revoke => self.revoke(),
-        }
+        self.own(|ownership| ownership.after(write.lease));
     }
 
     fn log(&self, write: &PhaseWrite) -> LogRecord {
@@ -155,7 +166,7 @@ impl Jobs {
     /// A changed copy of a row that is held under that lease.
     fn held(&self, lease: &Lease) -> Option<Row> {
         let row = self.rows.get(&lease.delivery)?;
-        (row.delivery.epoch == lease.epoch && row.lease.is_some()).then(|| row.clone())
+        row.ownership().is_held(lease.epoch).then(|| row.clone())
     }
 
     pub(super) fn of_account(&self, account: AccountId) -> impl Iterator<Item = &Delivery> {
@@ -181,8 +192,7 @@ impl State {
             });
             let rows: Vec<Row> = free.take(lane.limit).cloned().collect();
             for mut row in rows {
-                row.revoke();
-                row.lease = Some(Holder { worker: Arc::clone(&worker), until: request.lease_until });
+                row.claim(Holder { worker: Arc::clone(&worker), until: request.lease_until });
                 claimed.extend(self.claimed(&row));
                 self.jobs.put(row);
             }
@@ -391,6 +401,23 @@ impl JobStore for MemoryStore {
             }
         }
         Ok(counts.into_iter().map(|((platform, phase), count)| (platform, phase, count)).collect())
+    }
+
+    async fn backlog(&self, now: Timestamp) -> Result<Vec<Backlog>, Error> {
+        let mut found = Map::<PlatformId, Backlog>::new();
+        for row in self.state().jobs.rows.values() {
+            let wakes = row.delivery.wake_at.filter(|wake_at| *wake_at <= now && row.lease.is_none());
+            if wakes.is_none() && row.lease.is_none() {
+                continue;
+            }
+            let platform = &row.delivery.platform;
+            let new = || Backlog { platform: platform.clone(), due: 0, oldest: None, held: 0 };
+            let backlog = found.entry(platform.clone()).or_insert_with(new);
+            backlog.held += u64::from(row.lease.is_some());
+            backlog.due += u64::from(wakes.is_some());
+            backlog.oldest = backlog.oldest.into_iter().chain(wakes).min();
+        }
+        Ok(found.into_values().collect())
     }
 
     async fn woken(&self) {

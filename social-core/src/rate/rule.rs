@@ -19,6 +19,18 @@ pub enum RateScope {
     Account,
 }
 
+impl RateScope {
+    /// Its name, as it stands in metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::App => "app",
+            Self::Connection => "connection",
+            Self::Account => "account",
+        }
+    }
+}
+
 /// When a window begins and ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

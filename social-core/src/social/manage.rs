@@ -15,6 +15,7 @@ use crate::{
     platform::Deleted,
     store::{Delivery, Edit, ErrorPatch, Held, LeaseAfter, LogEntry, PhaseWrite, WallTime},
     time::{later, signed},
+    trace,
 };
 
 /// How often a change is tried again when somebody else changed the delivery in between.
@@ -271,6 +272,7 @@ impl Social {
         }
         let mut draft = draft.unwrap_or(found.post.draft);
         self.take_in_all(user, &mut draft).await?;
+        draft.trace = trace::current().or(draft.trace);
         let mut accounts = Vec::new();
         for delivery in &found.deliveries {
             accounts.extend(self.inner.store.account(user, delivery.account).await?);

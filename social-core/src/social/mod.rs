@@ -22,6 +22,7 @@ use crate::{
     id::{PlatformId, UserId},
     keeper::{Platforms, TokenKeeper},
     library::{MediaLibrary, MemoryLibrary},
+    meter::Meter,
     platform::Platform,
     rate::{PlatformStop, RateLedger, RateMode},
     retry::RetryPolicy,
@@ -55,6 +56,7 @@ pub(crate) struct Inner {
     pub(crate) spill: Arc<Spill>,
     pub(crate) retention: Retention,
     pub(crate) calibrating: tokio::sync::Mutex<()>,
+    pub(crate) meter: Meter,
 }
 
 impl Social {
@@ -396,6 +398,7 @@ impl SocialBuilder {
                 spill,
                 retention: self.retention,
                 calibrating: tokio::sync::Mutex::default(),
+                meter: Meter::default(),
             }),
         })
     }

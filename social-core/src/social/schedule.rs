@@ -17,6 +17,7 @@ use crate::{
     platform::TextUse,
     store::{Delivery, Insert, NewDelivery, NewPost, Post, WallTime},
     time::{later, signed},
+    trace,
     validate::{Severity, Violation},
 };
 
@@ -262,6 +263,7 @@ impl Social {
         self.check(&draft, &accounts, at).await?;
         let now = self.inner.cx.now();
         let idempotency = key.map(|key| (key, fingerprint(&draft, &accounts, at)));
+        draft.trace = trace::current();
         let post = Post {
             id: PostId::new(),
             user,
@@ -412,6 +414,7 @@ impl Social {
 /// What makes two requests with one key the same: content by hash, not by the id of the copy that was taken in.
 fn fingerprint(draft: &Draft, accounts: &[Account], at: Option<Timestamp>) -> [u8; 32] {
     let mut plain = draft.clone();
+    plain.trace = None;
     let anonymous = MediaId::from_uuid(uuid::Uuid::nil());
     let thumbnails = plain.link.iter_mut().filter_map(|link| link.thumbnail.as_mut());
     for media in plain.media.iter_mut().map(|attachment| &mut attachment.media).chain(thumbnails) {

@@ -96,6 +96,19 @@ pub struct ClaimRequest {
     pub lanes: Vec<Lane>,
 }
 
+/// How much of one network is due or held.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Backlog {
+    /// The network.
+    pub platform: PlatformId,
+    /// Deliveries that nobody holds and that were to wake by now.
+    pub due: u64,
+    /// Since when the first of them waits.
+    pub oldest: Option<Timestamp>,
+    /// Deliveries that some worker holds.
+    pub held: u64,
+}
+
 /// A claim that is still held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lease {
@@ -318,6 +331,15 @@ pub trait JobStore: Debug + Send + Sync + 'static {
     /// # Errors
     /// `Storage`.
     async fn depth(&self) -> Result<Vec<(PlatformId, PhaseName, u64)>, Error>;
+
+    /// What could be claimed now and what is held, by network, for operators; networks with neither are left out. A store that cannot say it
+    /// answers with nothing.
+    ///
+    /// # Errors
+    /// `Storage`.
+    async fn backlog(&self, _now: Timestamp) -> Result<Vec<Backlog>, Error> {
+        Ok(Vec::new())
+    }
 
     /// How far the database's clock is ahead of `now`; zero where they are the same clock.
     ///

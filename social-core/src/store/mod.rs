@@ -1,6 +1,7 @@
 //! What a store has to do, as traits. Stores hold ciphertext only, never ask for the time, and take writes in slices.
 
 mod job;
+mod ownership;
 mod post;
 mod token;
 
@@ -12,9 +13,10 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     job::{
-        ClaimRequest, Claimed, Delivery, Epoch, ErrorPatch, Held, JobStore, Lane, Lease, LeaseAfter, LogEntry,
+        Backlog, ClaimRequest, Claimed, Delivery, Epoch, ErrorPatch, Held, JobStore, Lane, Lease, LeaseAfter, LogEntry,
         PhaseWrite, RESTORED_EPOCHS, RestoreMark, Restored, TakeOver,
     },
+    ownership::Ownership,
     post::{
         Edit, Insert, LogFilter, LogRow, NewDelivery, NewPost, Page, PageRequest, Post, PostFilter, PostStatus,
         PostStore, WallTime,
@@ -62,12 +64,6 @@ pub trait MediaStore: Debug + Send + Sync + 'static {
         quota: u64,
         now: Timestamp,
     ) -> Result<bool, Error>;
-
-    /// Forgets a file of that user. `Ok(false)` if there is none.
-    ///
-    /// # Errors
-    /// `Storage`.
-    async fn delete_media(&self, user: UserId, id: MediaId) -> Result<bool, Error>;
 
     /// Bytes that a user's files take together.
     ///
@@ -290,4 +286,9 @@ pub trait AdminStore: Debug + Send + Sync + 'static {
 
     /// Short description for logs and the doctor: kind and version, never an address with a password.
     fn describe(&self) -> String;
+
+    /// Connections to the database that are in use and that are idle, in this process; `None` where there are none.
+    fn pool_use(&self) -> Option<(u32, u32)> {
+        None
+    }
 }

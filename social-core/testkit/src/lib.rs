@@ -13,6 +13,7 @@
 pub mod clock;
 pub mod fake;
 pub mod fixtures;
+pub mod model;
 pub mod pg;
 pub mod platform;
 pub mod probe;

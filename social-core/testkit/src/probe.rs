@@ -15,8 +15,8 @@ use social_core::{
     phase::PhaseName,
     rate::{BucketDelta, BucketState},
     store::{
-        AccountStore, AdminStore, ApiKey, ClaimRequest, Claimed, Delivery, Edit, Epoch, Held, Idempotent, Insert,
-        JobStore, Lease, LogEntry, LogFilter, LogRow, MediaStore, NewConnection, NewPost, Page, PageRequest,
+        AccountStore, AdminStore, ApiKey, Backlog, ClaimRequest, Claimed, Delivery, Edit, Epoch, Held, Idempotent,
+        Insert, JobStore, Lease, LogEntry, LogFilter, LogRow, MediaStore, NewConnection, NewPost, Page, PageRequest,
         PendingRow, PhaseWrite, Post, PostFilter, PostStore, RateStore, RefreshLease, RestoreMark, Restored,
         SealedTokens, Store, StoredTokens, Swap, TakeOver, TokenStore, TokenUpdate, User,
     },
@@ -289,6 +289,9 @@ impl JobStore for ProbeStore {
     async fn depth(&self) -> Result<Vec<(PlatformId, PhaseName, u64)>, Error> {
         self.inner.depth().await
     }
+    async fn backlog(&self, now: Timestamp) -> Result<Vec<Backlog>, Error> {
+        self.inner.backlog(now).await
+    }
     async fn clock_offset(&self, now: Timestamp) -> Result<SignedDuration, Error> {
         self.probe.there()?;
         self.inner.clock_offset(now).await
@@ -357,9 +360,6 @@ impl MediaStore for ProbeStore {
         now: Timestamp,
     ) -> Result<bool, Error> {
         self.inner.insert_media_within(user, media, quota, now).await
-    }
-    async fn delete_media(&self, user: UserId, id: MediaId) -> Result<bool, Error> {
-        self.inner.delete_media(user, id).await
     }
     async fn media(&self, user: UserId, id: MediaId) -> Result<Option<StoredMedia>, Error> {
         self.inner.media(user, id).await

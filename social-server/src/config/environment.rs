@@ -15,6 +15,7 @@ const TEXTS: &[&str] = &[
     "master_keys",
     "admin_key",
     "metrics_token",
+    "metrics_listen",
     "rate_limits",
     "request_limits",
     "media_dir",

@@ -31,7 +31,7 @@ use crate::{
     config::{Config, LogFormat, NetworkConfig, Secret},
     keys::Missing,
     serve::{self, Running},
-    start,
+    start, telemetry,
 };
 
 pub use self::report::Summary;
@@ -93,6 +93,7 @@ pub async fn run(options: Options) -> ExitCode {
         Err(trouble) => failed(once, &trouble),
     };
     stage.clear().await;
+    telemetry::finish().await;
     code
 }
 

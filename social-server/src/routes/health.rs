@@ -1,6 +1,6 @@
 //! For those who run it: is it alive, can it work, what has it done.
 
-use std::{fmt::Write as _, time::Duration};
+use std::time::Duration;
 
 use axum::{
     Extension, Json,
@@ -108,41 +108,8 @@ pub(crate) async fn metrics(
         )
         .header(header::WWW_AUTHENTICATE, "Bearer realm=\"metrics\""));
     }
-    let mut text = state.recorder().map(|recorder| recorder.render()).unwrap_or_default();
-    depth(&state, &mut text).await;
-    let mut response = text.into_response();
+    let mut response = crate::metrics::render(&state).await.into_response();
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     response.headers_mut().insert(header::CONTENT_TYPE, kind);
     Ok(response)
-}
-
-/// Counted when asked: how much waits, by network and phase. Without the database the rest is shown all the same.
-async fn depth(state: &State, text: &mut String) {
-    let counted = tokio::time::timeout(PATIENCE, state.store().depth()).await;
-    let up = i32::from(matches!(counted, Ok(Ok(_))));
-    // Writing to a String cannot fail.
-    let _ = writeln!(
-        text,
-        "# HELP social_database_up Whether the database answered this scrape.\n# TYPE social_database_up gauge\nsocial_database_up {up}"
-    );
-    if let Ok(Ok(rows)) = counted {
-        let _ = writeln!(
-            text,
-            "# HELP social_queue_depth Deliveries that have not ended.\n# TYPE social_queue_depth gauge"
-        );
-        for (platform, phase, count) in rows {
-            let _ = writeln!(text, "social_queue_depth{{platform=\"{platform}\",phase=\"{phase}\"}} {count}");
-        }
-        let stops = tokio::time::timeout(PATIENCE, state.social().stops()).await;
-        let stops = stops.ok().and_then(Result::ok).unwrap_or_default();
-        let stops: std::collections::BTreeSet<_> =
-            stops.into_iter().map(|stop| (stop.platform, stop.reason.as_str())).collect();
-        let _ = writeln!(
-            text,
-            "# HELP social_platform_stopped Networks that take nothing from this installation for now.\n# TYPE social_platform_stopped gauge"
-        );
-        for (platform, reason) in stops {
-            let _ = writeln!(text, "social_platform_stopped{{platform=\"{platform}\",reason=\"{reason}\"}} 1");
-        }
-    }
 }

@@ -92,6 +92,20 @@ pub fn app(state: State) -> Router {
         .with_state(state)
 }
 
+/// What operators ask a process that has no API: whether it is alive, whether it can work, what it has done.
+pub(crate) fn operations(state: State) -> Router {
+    Router::new()
+        .route("/healthz", get(health::alive))
+        .route("/readyz", get(health::ready))
+        .route("/metrics", get(health::metrics))
+        .fallback(async || Problem::of_status(StatusCode::NOT_FOUND))
+        .method_not_allowed_fallback(async || Problem::of_status(StatusCode::METHOD_NOT_ALLOWED))
+        .layer(from_fn_with_state(state.clone(), limiter::per_address))
+        .layer(from_fn_with_state(state.clone(), transport::line))
+        .layer(from_fn_with_state(state.clone(), front::layer))
+        .with_state(state)
+}
+
 /// Pages of the listed origins may call the API with keys. Cookies never travel: no route takes one for an answer's sake.
 fn cors(state: &State) -> CorsLayer {
     let state = state.clone();

@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use super::{jobs, listen::Bell, posts};
 use crate::{
-    backend::{Backend, Columns, Sql, Transaction, Value},
+    backend::{Backend, Columns, Sql, Transaction, Value, in_use},
     fault::unreadable,
     posts::StoredPost,
     row::Reader,
@@ -227,6 +227,10 @@ impl Backend for PgBackend {
             Some(version) => format!("PostgreSQL {version}"),
             None => "PostgreSQL".to_owned(),
         }
+    }
+
+    fn pool_use(&self) -> (u32, u32) {
+        in_use(self.pool.size(), self.pool.num_idle())
     }
 
     async fn close(&self) {

@@ -16,7 +16,7 @@ use super::{
     writer::{Tx, Writer, query},
 };
 use crate::{
-    backend::{Backend, Columns, Sql, Value},
+    backend::{Backend, Columns, Sql, Value, in_use},
     fault::unreadable,
     posts::StoredPost,
 };
@@ -148,6 +148,10 @@ impl Backend for SqliteBackend {
 
     fn describe(&self) -> String {
         format!("SQLite {}", self.version)
+    }
+
+    fn pool_use(&self) -> (u32, u32) {
+        in_use(self.readers.size(), self.readers.num_idle())
     }
 
     async fn close(&self) {

@@ -120,5 +120,5 @@ async fn note(store: &dyn Store, write: &PhaseWrite) {
 }
 
 fn count(write: &PhaseWrite) {
-    metrics::counter!("social_spill_replayed_total", "outcome" => write.phase.as_str()).increment(1);
+    crate::meter::replayed(write.phase);
 }

@@ -12,7 +12,7 @@ use social_core::{
     account::{AccountStatus, Version},
     id::{AccountId, DeliveryId, UserId},
     phase::{Phase, PhaseName},
-    store::{Edit, Held, Insert},
+    store::{Backlog, Edit, Held, Insert},
 };
 
 use super::{StoreUnderTest, at_once, claim, claim_lanes, due_now, ids, in_time, lease, read, record, release};
@@ -311,6 +311,32 @@ pub async fn depth_counts_what_is_open(sut: StoreUnderTest) {
     expected.push((LINKEDIN, PhaseName::Scheduled, 2));
     expected.sort();
     assert_eq!(depth, expected);
+}
+
+/// What is due and what is held, by network: what waits for later, and what has ended, is neither.
+pub async fn the_backlog_tells_what_is_due_and_what_is_held(sut: StoreUnderTest) {
+    let store = &*sut.store;
+    assert_eq!(store.backlog(secs(3600)).await.unwrap(), []);
+    let user = UserId::new();
+    let (x, linkedin) = (connect(store, user, &X, 3).await, connect(store, user, &LINKEDIN, 2).await);
+    schedule(store, user, &x.accounts, t0()).await;
+    schedule(store, user, &x.accounts[..1], secs(5)).await;
+    schedule(store, user, &linkedin.accounts, secs(60)).await;
+    let told = |platform, due, oldest, held| Backlog { platform, due, oldest, held };
+    assert_eq!(store.backlog(secs(-1)).await.unwrap(), []);
+    assert_eq!(store.backlog(t0()).await.unwrap(), [told(X, 3, Some(t0()), 0)], "due to the instant");
+    let claimed = claim(store, "a", t0(), 2).await;
+    assert_eq!(store.backlog(secs(5)).await.unwrap(), [told(X, 2, Some(t0()), 2)]);
+    assert_eq!(
+        store.backlog(secs(60)).await.unwrap(),
+        [told(LINKEDIN, 2, Some(secs(60)), 0), told(X, 2, Some(t0()), 2)],
+        "in the order of their names"
+    );
+    for one in &claimed {
+        assert_eq!(record(store, release(write(&one.delivery, PhaseName::Published, t0()))).await, Held::Yes);
+    }
+    let rest = claim(store, "a", secs(5), 10).await;
+    assert_eq!(store.backlog(secs(5)).await.unwrap(), [told(X, 0, None, rest.len() as u64)]);
 }
 
 /// Whoever waits for work hears of a new post.

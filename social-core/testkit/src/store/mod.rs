@@ -152,6 +152,7 @@ macro_rules! store_suite {
                 claims: a_claim_sees_the_newest_draft_and_token_version,
                 claims: next_due_tells_the_earliest_that_nobody_holds,
                 claims: depth_counts_what_is_open,
+                claims: the_backlog_tells_what_is_due_and_what_is_held,
                 claims: a_new_post_wakes_whoever_waits,
                 leases: a_lost_lease_is_found_again_under_a_new_epoch,
                 leases: parallel_reclaims_count_each_crash_once,
@@ -243,6 +244,7 @@ macro_rules! store_suite {
                 durable: texts_come_back_to_the_letter,
                 durable: far_times_come_back_to_the_microsecond,
                 model: random_histories_agree_with_the_store_in_memory,
+                model: traces_of_the_protocol_lead_to_the_same_rows,
             }
         }
     };

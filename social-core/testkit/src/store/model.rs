@@ -22,6 +22,7 @@ use super::{StoreUnderTest, claim};
 use crate::{
     clock::{secs, t0},
     fixtures::{LINKEDIN, X, connect, entry, new_post, write},
+    model::replay,
 };
 
 const ACCOUNTS: usize = 6;
@@ -43,6 +44,14 @@ pub async fn random_histories_agree_with_the_store_in_memory(sut: StoreUnderTest
         let (expected, found) = (twins[0].state().await, twins[1].state().await);
         assert_eq!(found, expected, "seed {seed}, at the end of {steps:#?}");
         twins[1].finish(&plan).await;
+    }
+}
+
+/// Traces of the model check of the protocol, with dying workers, late writes and people: what the model says about the row is what the store
+/// holds. So what the check proves about the model holds for the store.
+pub async fn traces_of_the_protocol_lead_to_the_same_rows(sut: StoreUnderTest) {
+    for seed in 0..30 {
+        replay(&*sut.handle(seed as usize), seed).await;
     }
 }
 
