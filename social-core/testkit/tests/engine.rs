@@ -753,7 +753,7 @@ async fn a_stop_of_a_whole_network_is_seen_and_probed_by_one_call_per_window() {
 #[tokio::test(start_paused = true)]
 async fn of_several_processes_one_probes() {
     let network = FakeNetwork::default();
-    let shop = Shop::open(vec![FakePlatform::new("fake", network.clone()).accounts(2)]).await;
+    let shop = Shop::open(vec![FakePlatform::new("fake", network.clone()).accounts(3)]).await;
     let other = Social::builder()
         .shared_store(shop.store.clone())
         .keys(fixtures::key_ring())
@@ -764,7 +764,7 @@ async fn of_several_processes_one_probes() {
     let wait = Duration::from_secs(900);
     let billing = Error::new(ErrorKind::Billing, "publish.commit").retry_after(wait).effect_none();
     network.next("commit", Turn::Fail(billing));
-    for account in &shop.accounts {
+    for account in &shop.accounts[..2] {
         shop.social.schedule(&shop.user, Draft::text("waits")).on([account]).send().await.unwrap();
     }
     shop.tick().await;
@@ -788,10 +788,11 @@ async fn of_several_processes_one_probes() {
     while network.calls("commit") == 1 {
         network.called().await;
     }
-    // The other process has its turn with the other account while the probe is out, and has heard nothing of it.
-    other.worker().tick().await.unwrap();
+    // The other process has a post for an account of its own while the probe is out, and has heard nothing of it.
+    shop.social.schedule(&shop.user, Draft::text("of the other")).on([&shop.accounts[2]]).send().await.unwrap();
+    assert_eq!(other.worker().tick().await.unwrap(), 1);
     shop.clock.advance(Duration::from_secs(6));
-    other.worker().tick().await.unwrap();
+    assert_eq!(other.worker().tick().await.unwrap(), 1);
     assert_eq!(network.calls("commit"), 2, "one call finds out");
     probing.abort();
 }
