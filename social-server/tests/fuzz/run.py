@@ -147,7 +147,7 @@ def fuzz(port, key, known, options, folder, selection):
     command += ["--header", f"Authorization: Bearer {key}", "--checks", ",".join(CHECKS), "--phases", "examples,coverage,fuzzing"]
     command += ["--max-examples", str(options.examples), "--seed", str(options.seed), "--continue-on-failure"]
     command += ["--request-timeout", "30", "--warnings", "off", *selection]
-    environment = os.environ | {"FUZZ_KNOWN": json.dumps(known), "SCHEMATHESIS_HOOKS": "hooks", "PYTHONPATH": str(HERE)}
+    environment = os.environ | {"FUZZ_KNOWN": json.dumps(known), "SCHEMATHESIS_HOOKS": "hooks", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(HERE)}
     # It keeps what it learns in its working folder.
     return subprocess.run(command, cwd=folder, env=environment, check=False).returncode
 
