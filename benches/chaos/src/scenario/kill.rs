@@ -1,0 +1,159 @@
+//! Workers die at any moment: between any two instructions, in the middle of any call.
+
+use std::{
+    collections::HashSet,
+    sync::atomic::{AtomicU64, Ordering},
+    time::{Duration, Instant},
+};
+
+use async_trait::async_trait;
+use futures_util::future::try_join_all;
+use social_core::{PhaseName, Scheduler as _};
+
+use super::{Run, Scenario, say};
+use crate::{
+    Failure,
+    check::{Allowed, Unconfirmed, check},
+    evidence::Evidence,
+    process::Process,
+    random::Random,
+    report::Outcome,
+    stage::{Stage, StageOptions},
+};
+
+/// Time passes so much faster: a lease of 60 s is over in 3.
+const SPEED: u32 = 20;
+/// Workers that live and die side by side.
+const WORKERS: usize = 4;
+/// What one of them takes of each network at once.
+const IN_FLIGHT: usize = 3;
+/// How long the rest may take when nobody is killed any more.
+const PATIENCE: Duration = Duration::from_secs(300);
+/// How often a person presses "try again" on what was parked because workers died with it.
+const TRIES: usize = 5;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Kill;
+
+#[async_trait]
+impl Scenario for Kill {
+    fn name(&self) -> &'static str {
+        "kill"
+    }
+
+    fn about(&self) -> &'static str {
+        "kills workers (SIGKILL) at random instants while they publish over a slow network"
+    }
+
+    async fn run(&self, run: &Run) -> Result<Outcome, Failure> {
+        let kills = run.rounds(1000, 15);
+        let (x, members) = run.pick((120, 40), (24, 8));
+        let stage = Stage::set(run, StageOptions { speed: SPEED, x, members, pages: true, limits: false }).await?;
+        let (least, most) = run.pick((50, 500), (50, 250));
+        stage.latency(least, most).await?;
+        say(format!("{kills} kills, {WORKERS} workers at a time, {} accounts", stage.places().len()));
+        let killed = storm(run, &stage, kills).await?;
+        say(format!("{} posts were scheduled meanwhile; waiting for the rest", stage.planned().len()));
+
+        // What is left is finished by workers that live.
+        let survivors = [stage.worker(&stage.worker_config())?, stage.worker(&stage.worker_config())?];
+        let calm = Instant::now();
+        stage.drained(PATIENCE).await?;
+        let (mut evidence, mut parked) = (stage.evidence().await?, 0);
+        for _ in 0..TRIES {
+            let again = retry_parked(&stage, &evidence).await?;
+            if again == 0 {
+                break;
+            }
+            parked += again;
+            stage.drained(PATIENCE).await?;
+            evidence = stage.evidence().await?;
+        }
+        for survivor in survivors {
+            survivor.kill().await?;
+        }
+
+        let verdict = check(&evidence, &Allowed { unconfirmed: Unconfirmed::IfReceived, ..Allowed::default() });
+        let (doubts, unsettled) = (verdict.figures.x_in_doubt, verdict.figures.x_unconfirmed);
+        let mut outcome = Outcome::of(verdict);
+        // Of few, one is more than a hundredth.
+        outcome.demand(unsettled <= (doubts / 100).max(usize::from(doubts < 100)), || {
+            format!("of {doubts} doubts on X {unsettled} wait for a person")
+        });
+        outcome.figure("kills", killed);
+        outcome.figure("parked_after_three_deaths", parked);
+        outcome.figure("calm_s", crate::report::seconds(calm.elapsed()));
+        if !outcome.held() {
+            stage.keep();
+        }
+        Ok(outcome)
+    }
+}
+
+/// Keeps workers dying, and posts coming, until so many were killed.
+async fn storm(run: &Run, stage: &Stage, kills: u64) -> Result<u64, Failure> {
+    let killed = AtomicU64::new(0);
+    // The seconds that a worker lives, at the most. In a debug build it needs some of them to start.
+    let longest = Duration::from_millis(if cfg!(debug_assertions) { 3000 } else { 1600 });
+    let slots = (0..WORKERS).map(|slot| {
+        let (killed, mut chance) = (&killed, run.chance(&format!("kills of slot {slot}")));
+        async move {
+            while killed.load(Ordering::Relaxed) < kills {
+                let mut config = stage.worker_config();
+                config.in_flight = IN_FLIGHT;
+                let worker = stage.worker(&config)?;
+                tokio::time::sleep(chance.between(Duration::ZERO, longest)).await;
+                die(worker).await?;
+                let so_far = killed.fetch_add(1, Ordering::Relaxed) + 1;
+                if so_far.is_multiple_of(100) {
+                    say(format!("{so_far} killed"));
+                }
+            }
+            Ok::<_, Failure>(())
+        }
+    });
+    let feeding = async {
+        let mut chance = run.chance("load of kill");
+        while killed.load(Ordering::Relaxed) < kills {
+            feed(run, stage, &mut chance).await?;
+        }
+        Ok(())
+    };
+    tokio::try_join!(try_join_all(slots), feeding)?;
+    Ok(killed.load(Ordering::Relaxed))
+}
+
+/// Some posts that are due now and in the next seconds, and a pause.
+async fn feed(run: &Run, stage: &Stage, chance: &mut Random) -> Result<(), Failure> {
+    let spread = stage.pace().of_the_run(Duration::from_secs(2));
+    stage.load(chance, run.pick(10, 6), spread).await?;
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    Ok(())
+}
+
+/// A worker that ends by itself is a fault, not a kill.
+async fn die(mut worker: Process) -> Result<(), Failure> {
+    if !worker.is_alive()? {
+        return Err(format!("{} ended by itself; see its log", worker.name()).into());
+    }
+    worker.kill().await
+}
+
+/// A delivery that three workers in a row died with is suspected of killing them and parked as failed, with a notice. Here it is innocent,
+/// and a person tries it again. Answers with how many there were.
+async fn retry_parked(stage: &Stage, evidence: &Evidence) -> Result<usize, Failure> {
+    let mut parked = 0;
+    let failed = evidence.deliveries.iter().filter(|delivery| delivery.phase == PhaseName::Failed);
+    let failed: HashSet<usize> = failed.map(|delivery| delivery.number).collect();
+    for planned in stage.planned() {
+        if failed.contains(&planned.number) {
+            let found = stage.social().delivery(stage.user(), planned.delivery).await?;
+            if found.error.is_some_and(|error| error.contains("workers died repeatedly")) {
+                stage.social().retry(stage.user(), planned.post).await?;
+                parked += 1;
+            }
+        }
+    }
+    Ok(parked)
+}
