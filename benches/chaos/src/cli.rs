@@ -3,6 +3,7 @@
 use std::{
     path::PathBuf,
     process::ExitCode,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -98,6 +99,7 @@ pub fn main() -> ExitCode {
         short: cli.short,
         keep: cli.keep,
         old_server: cli.old_server,
+        folders: Arc::default(),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     match runtime.map_err(Failure::from) {
@@ -123,6 +125,7 @@ async fn play(run: &Run, chosen: &[&dyn Scenario]) -> ExitCode {
         for violation in outcome.violations().iter().take(20) {
             eprintln!("  BROKEN {violation}");
         }
+        run.clear(outcome.held());
         let verdict = if outcome.held() { "held" } else { "BROKEN" };
         eprintln!("  {verdict} after {:.1} s", started.elapsed().as_secs_f64());
         entries.push(outcome.entry(one.name(), started.elapsed()));

@@ -144,7 +144,12 @@ async fn network(world: &Arc<World>, platform: Platform, request: Request<Body>)
             line.status = Some(502);
             return Ok(answer::empty(502));
         }
-        Some(Fault::Named(NamedFault::Reset)) => return Err(drop_connection(&reset)),
+        Some(Fault::Named(NamedFault::Reset)) => {
+            if line.body_limit > 0 {
+                discard(body.take(), &route, &mut line).await;
+            }
+            return Err(drop_connection(&reset));
+        }
         Some(Fault::Hang { hang_ms, late: true }) => late_hang = hang_ms,
         Some(Fault::Hang { hang_ms, late: false }) => {
             // The body is read first: a client that leaves is only noticed when nothing of the request is outstanding.

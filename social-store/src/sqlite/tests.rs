@@ -324,3 +324,14 @@ fn portions_keep_the_order_and_lose_nothing() {
     assert_eq!(super::portions(&items).flatten().copied().collect::<Vec<_>>(), items);
     assert_eq!(super::groups(2, 3), "(?, ?, ?), (?, ?, ?)");
 }
+
+#[tokio::test]
+async fn a_clock_that_is_not_the_machines_is_found_out() {
+    let store = SqliteStore::open_in_memory().await.unwrap();
+    for wrong in [secs(600), -secs(600), secs(0)] {
+        let ahead = store.clock_offset(later(Timestamp::now(), wrong)).await.unwrap();
+        let error = (ahead + wrong).abs();
+        assert!(error < secs(300), "{ahead} for a clock that is {wrong} ahead");
+        assert!(!wrong.is_zero() || ahead.is_zero(), "{ahead}");
+    }
+}

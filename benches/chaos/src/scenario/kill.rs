@@ -84,9 +84,6 @@ impl Scenario for Kill {
         outcome.figure("kills", killed);
         outcome.figure("parked_after_three_deaths", parked);
         outcome.figure("calm_s", crate::report::seconds(calm.elapsed()));
-        if !outcome.held() {
-            stage.keep();
-        }
         Ok(outcome)
     }
 }

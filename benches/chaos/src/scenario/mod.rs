@@ -5,9 +5,14 @@ mod liars;
 mod stop;
 mod workers;
 
-use std::{fmt::Debug, path::PathBuf};
+use std::{
+    fmt::Debug,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use async_trait::async_trait;
+use tempfile::TempDir;
 
 use crate::{Failure, database::Kind, random::Random, report::Outcome};
 
@@ -41,13 +46,35 @@ pub struct Run {
     pub rounds: Option<u64>,
     /// A few seconds only.
     pub short: bool,
-    /// Leave databases and logs behind.
+    /// Leave databases and logs behind, also when everything held.
     pub keep: bool,
     /// An older build of the production program, to be run beside this one.
     pub old_server: Option<PathBuf>,
+    /// Where databases and logs of this scenario are.
+    pub(crate) folders: Arc<Mutex<Vec<TempDir>>>,
 }
 
 impl Run {
+    /// A new folder. It is gone when the scenario has ended, unless something was broken.
+    ///
+    /// # Errors
+    /// If it cannot be made.
+    pub fn folder(&self) -> Result<PathBuf, Failure> {
+        let folder = tempfile::Builder::new().prefix("chaos-").tempdir()?;
+        let path = folder.path().to_owned();
+        self.folders.lock().unwrap_or_else(PoisonError::into_inner).push(folder);
+        Ok(path)
+    }
+
+    /// Ends what [`folder`](Self::folder) made.
+    pub(crate) fn clear(&self, held: bool) {
+        for folder in self.folders.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            if self.keep || !held {
+                say(format!("databases and logs are left in {}", folder.keep().display()));
+            }
+        }
+    }
+
     /// Chance for a purpose.
     #[must_use]
     pub fn chance(&self, purpose: &str) -> Random {

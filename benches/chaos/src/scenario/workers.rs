@@ -1,9 +1,32 @@
-//! To be filled.
+//! Many workers over one database, their clocks wrong by up to ten minutes either way, some of them stopped past their lease and continued.
+
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use futures_util::future::{join_all, try_join_all};
 
-use super::{Run, Scenario};
-use crate::{Failure, report::Outcome};
+use super::{Run, Scenario, say};
+use crate::{
+    Failure,
+    check::{Allowed, check},
+    process::Process,
+    random::Random,
+    report::Outcome,
+    stage::{Stage, StageOptions},
+};
+
+/// Time passes so much faster.
+const SPEED: u32 = 20;
+/// How many minutes the clock of each worker is ahead.
+const WRONG_MINUTES: [i64; 8] = [10, -10, 7, -7, 3, -3, 0, 0];
+/// How long a worker stands still, in the run's time: its lease of 60 s ends, and others free what it held within 12 s more.
+const PAUSE: Duration = Duration::from_secs(90);
+/// How many of them stand still at once.
+const PAUSED: usize = 3;
+/// How long the rest may take.
+const PATIENCE: Duration = Duration::from_secs(300);
+/// What setting a clock right leaves over under a fast pace.
+const RESIDUE: Duration = Duration::from_secs(30);
 
 /// See the module.
 #[derive(Debug)]
@@ -16,10 +39,83 @@ impl Scenario for Workers {
     }
 
     fn about(&self) -> &'static str {
-        "to be filled"
+        "runs 8 workers with clocks that are up to 10 minutes wrong, and stops some (SIGSTOP) until their leases are over"
     }
 
-    async fn run(&self, _run: &Run) -> Result<Outcome, Failure> {
-        Ok(Outcome::default())
+    async fn run(&self, run: &Run) -> Result<Outcome, Failure> {
+        let pauses = run.rounds(12, 2);
+        let (x, members) = run.pick((150, 50), (24, 8));
+        let stage = Stage::set(run, StageOptions { speed: SPEED, x, members, pages: true, limits: false }).await?;
+        stage.latency(20, 200).await?;
+        let workers = (0_usize..).zip(WRONG_MINUTES).map(|(number, minutes)| {
+            let mut config = stage.worker_config();
+            config.name = format!("worker{number}");
+            config.wrong_ms = minutes * 60_000;
+            stage.worker(&config)
+        });
+        let mut workers = workers.collect::<Result<Vec<_>, _>>()?;
+
+        let posts = run.pick(10_000, 150);
+        say(format!("{posts} posts over {} accounts, {pauses} pauses of {PAUSED} workers", stage.places().len()));
+        let length = stage.pace().of_the_run(pause(&stage)) * u32::try_from(pauses).unwrap_or(u32::MAX);
+        let (stood, ()) =
+            tokio::try_join!(torment(run, &stage, &workers, pauses), fill(run, &stage, posts, length))?;
+        say("everybody runs again; waiting for the rest");
+        stage.drained(PATIENCE).await?;
+
+        let mut outcome = Outcome::of(check(&stage.evidence().await?, &Allowed { early: RESIDUE, ..Allowed::default() }));
+        for worker in &mut workers {
+            let alive = worker.is_alive()?;
+            outcome.demand(alive, || format!("{} ended by itself", worker.name()));
+        }
+        outcome.figure("workers", workers.len());
+        outcome.figure("times_stopped", stood);
+        Ok(outcome)
     }
+}
+
+/// How long a worker stands still, on the machine.
+fn pause(stage: &Stage) -> Duration {
+    stage.pace().real(PAUSE)
+}
+
+/// Stops some workers, waits until nothing of what they hold is theirs any more, and lets them go on. Answers with how often one was stopped.
+async fn torment(run: &Run, stage: &Stage, workers: &[Process], pauses: u64) -> Result<u64, Failure> {
+    let mut chance = run.chance("pauses");
+    // Long enough for all of them to have started and to hold something.
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    let mut stood = 0;
+    for _ in 0..pauses {
+        let chosen = choose(&mut chance, workers.len());
+        let moments = chosen.iter().map(|_| chance.between(Duration::ZERO, Duration::from_millis(500)));
+        let moments: Vec<_> = moments.collect();
+        let stopped = chosen.iter().zip(&moments).map(|(number, moment)| async move {
+            tokio::time::sleep(*moment).await;
+            let worker = &workers[*number];
+            let began = Instant::now();
+            worker.signal("STOP").await?;
+            tokio::time::sleep(pause(stage).saturating_sub(began.elapsed())).await;
+            worker.signal("CONT").await
+        });
+        for ended in join_all(stopped).await {
+            ended?;
+            stood += 1;
+        }
+    }
+    Ok(stood)
+}
+
+fn choose(chance: &mut Random, from: usize) -> Vec<usize> {
+    let mut all: Vec<usize> = (0..from).collect();
+    (0..PAUSED.min(from)).map(|_| all.swap_remove(chance.place(all.len()))).collect()
+}
+
+/// Schedules posts that are due over the whole time of the torment, many at once.
+async fn fill(run: &Run, stage: &Stage, posts: usize, length: Duration) -> Result<(), Failure> {
+    const LANES: usize = 8;
+    let lanes = (0..LANES).map(|lane| {
+        let mut chance = run.chance(&format!("load of workers {lane}"));
+        async move { stage.load(&mut chance, posts / LANES + usize::from(lane < posts % LANES), length).await }
+    });
+    try_join_all(lanes).await.map(drop)
 }
