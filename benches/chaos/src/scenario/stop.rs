@@ -6,6 +6,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use serde_json::json;
 
 use super::{Run, Scenario, say};
 use crate::{
@@ -66,6 +67,7 @@ impl Scenario for Stop {
         // The production program under the machine's clock.
         let stage = Stage::set(run, StageOptions { speed: 1, x, members, pages: true, limits: false }).await?;
         stage.latency(50, run.pick(500, 250)).await?;
+        stage.sandbox().set(&json!({ "processing_ms": 300 })).await?;
         let mut outcome = Outcome::default();
         let longest = stops(run, &stage, rounds, &mut outcome).await?;
         upgrade(run, &stage, &mut outcome).await?;
