@@ -50,11 +50,13 @@ pub struct StageOptions {
     pub pages: bool,
     /// Whether the networks' limits hold, in the sandbox and for workers.
     pub limits: bool,
+    /// Whether there are videos in the mix. Networks want to be asked about them only every few seconds.
+    pub videos: bool,
 }
 
 impl Default for StageOptions {
     fn default() -> Self {
-        Self { speed: 1, x: 8, members: 4, pages: true, limits: false }
+        Self { speed: 1, x: 8, members: 4, pages: true, limits: false, videos: true }
     }
 }
 
@@ -89,6 +91,7 @@ pub struct Planned {
 pub struct Stage {
     pace: Pace,
     limits: bool,
+    videos: bool,
     keys: String,
     user: UserId,
     social: Social,
@@ -139,6 +142,7 @@ impl Stage {
         let mut stage = Self {
             pace,
             limits: options.limits,
+            videos: options.videos,
             keys: keys.to_string(),
             user,
             social,
@@ -298,7 +302,10 @@ impl Stage {
         for _ in 0..posts {
             let place = random.place(self.places.len());
             let platform = self.places.get(place).map_or("x", |place| place.account.platform.as_str());
-            let shape = Shape::by_chance(random, platform);
+            let shape = match Shape::by_chance(random, platform) {
+                Shape::Video if !self.videos => Shape::Image,
+                shape => shape,
+            };
             self.post(shape, place, random.between(Duration::ZERO, spread)).await?;
         }
         Ok(())

@@ -49,7 +49,7 @@ impl Scenario for Kill {
     async fn run(&self, run: &Run) -> Result<Outcome, Failure> {
         let kills = run.rounds(1000, 15);
         let (x, members) = run.pick((120, 40), (24, 8));
-        let stage = Stage::set(run, StageOptions { speed: SPEED, x, members, pages: true, limits: false }).await?;
+        let stage = Stage::set(run, StageOptions { speed: SPEED, x, members, ..StageOptions::default() }).await?;
         let (least, most) = run.pick((50, 500), (50, 250));
         stage.latency(least, most).await?;
         say(format!("{kills} kills, {WORKERS} workers at a time, {} accounts", stage.places().len()));

@@ -45,7 +45,7 @@ impl Scenario for Workers {
     async fn run(&self, run: &Run) -> Result<Outcome, Failure> {
         let pauses = run.rounds(12, 2);
         let (x, members) = run.pick((150, 50), (24, 8));
-        let stage = Stage::set(run, StageOptions { speed: SPEED, x, members, pages: true, limits: false }).await?;
+        let stage = Stage::set(run, StageOptions { speed: SPEED, x, members, ..StageOptions::default() }).await?;
         stage.latency(20, 200).await?;
         let workers = (0_usize..).zip(WRONG_MINUTES).map(|(number, minutes)| {
             let mut config = stage.worker_config();
@@ -58,12 +58,12 @@ impl Scenario for Workers {
         let posts = run.pick(10_000, 150);
         say(format!("{posts} posts over {} accounts, {pauses} pauses of {PAUSED} workers", stage.places().len()));
         let length = stage.pace().of_the_run(pause(&stage)) * u32::try_from(pauses).unwrap_or(u32::MAX);
-        let (stood, ()) =
-            tokio::try_join!(torment(run, &stage, &workers, pauses), fill(run, &stage, posts, length))?;
+        let (stood, ()) = tokio::try_join!(torment(run, &stage, &workers, pauses), fill(run, &stage, posts, length))?;
         say("everybody runs again; waiting for the rest");
         stage.drained(PATIENCE).await?;
 
-        let mut outcome = Outcome::of(check(&stage.evidence().await?, &Allowed { early: RESIDUE, ..Allowed::default() }));
+        let mut outcome =
+            Outcome::of(check(&stage.evidence().await?, &Allowed { early: RESIDUE, ..Allowed::default() }));
         for worker in &mut workers {
             let alive = worker.is_alive()?;
             outcome.demand(alive, || format!("{} ended by itself", worker.name()));
