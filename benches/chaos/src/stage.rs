@@ -50,13 +50,13 @@ pub struct StageOptions {
     pub pages: bool,
     /// Whether the networks' limits hold, in the sandbox and for workers.
     pub limits: bool,
-    /// Whether there are videos in the mix. Networks want to be asked about them only every few seconds.
-    pub videos: bool,
+    /// Whether there are files in the mix that a network works on for a while: it wants to be asked about them only every ten seconds or so.
+    pub slow_files: bool,
 }
 
 impl Default for StageOptions {
     fn default() -> Self {
-        Self { speed: 1, x: 8, members: 4, pages: true, limits: false, videos: true }
+        Self { speed: 1, x: 8, members: 4, pages: true, limits: false, slow_files: true }
     }
 }
 
@@ -91,7 +91,7 @@ pub struct Planned {
 pub struct Stage {
     pace: Pace,
     limits: bool,
-    videos: bool,
+    slow_files: bool,
     keys: String,
     user: UserId,
     social: Social,
@@ -142,7 +142,7 @@ impl Stage {
         let mut stage = Self {
             pace,
             limits: options.limits,
-            videos: options.videos,
+            slow_files: options.slow_files,
             keys: keys.to_string(),
             user,
             social,
@@ -303,7 +303,8 @@ impl Stage {
             let place = random.place(self.places.len());
             let platform = self.places.get(place).map_or("x", |place| place.account.platform.as_str());
             let shape = match Shape::by_chance(random, platform) {
-                Shape::Video if !self.videos => Shape::Image,
+                Shape::Image | Shape::Video if !self.slow_files && platform == "linkedin" => Shape::Text,
+                Shape::Video if !self.slow_files => Shape::Image,
                 shape => shape,
             };
             self.post(shape, place, random.between(Duration::ZERO, spread)).await?;

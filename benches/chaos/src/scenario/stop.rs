@@ -65,7 +65,8 @@ impl Scenario for Stop {
         let rounds = run.rounds(60, 5);
         let (x, members) = run.pick((40, 16), (12, 4));
         // The production program under the machine's clock.
-        let stage = Stage::set(run, StageOptions { x, members, videos: !run.short, ..StageOptions::default() }).await?;
+        let stage =
+            Stage::set(run, StageOptions { x, members, slow_files: !run.short, ..StageOptions::default() }).await?;
         stage.latency(50, run.pick(500, 250)).await?;
         stage.sandbox().set(&json!({ "processing_ms": 300 })).await?;
         let mut outcome = Outcome::default();
