@@ -111,6 +111,9 @@ async fn sandbox(config: SandboxConfig) -> Result<(), Failure> {
         limits: if config.limits { Limits::Real } else { Limits::Off },
         request_log_limit: 1_000_000,
         request_log_body_bytes: 600,
+        // X refuses the same text twice, which would hide a second call from the ledger. (LinkedIn's refusal stays: asking by sending again
+        // is what its adapter does.)
+        x_duplicate_window_s: 0,
         // Renewing tokens has a scenario of its own.
         access_token_ttl_s: Some(7 * 24 * 3600),
         ..Settings::default()

@@ -46,7 +46,7 @@ impl Scenario for Workers {
         let pauses = run.rounds(12, 2);
         let (x, members) = run.pick((150, 50), (24, 8));
         let stage = Stage::set(run, StageOptions { speed: SPEED, x, members, ..StageOptions::default() }).await?;
-        stage.latency(20, 200).await?;
+        stage.latency(100, 400).await?;
         let workers = (0_usize..).zip(WRONG_MINUTES).map(|(number, minutes)| {
             let mut config = stage.worker_config();
             config.name = format!("worker{number}");
@@ -55,7 +55,7 @@ impl Scenario for Workers {
         });
         let mut workers = workers.collect::<Result<Vec<_>, _>>()?;
 
-        let posts = run.pick(10_000, 150);
+        let posts = run.pick(10_000, 300);
         say(format!("{posts} posts over {} accounts, {pauses} pauses of {PAUSED} workers", stage.places().len()));
         let length = stage.pace().of_the_run(pause(&stage)) * u32::try_from(pauses).unwrap_or(u32::MAX);
         let (stood, ()) = tokio::try_join!(torment(run, &stage, &workers, pauses), fill(run, &stage, posts, length))?;
