@@ -92,7 +92,7 @@ impl Scenario for Kill {
 async fn storm(run: &Run, stage: &Stage, kills: u64) -> Result<u64, Failure> {
     let killed = AtomicU64::new(0);
     // The seconds that a worker lives, at the most. In a debug build it needs some of them to start.
-    let longest = Duration::from_millis(if cfg!(debug_assertions) { 3000 } else { 1600 });
+    let longest = Duration::from_millis(if cfg!(debug_assertions) { 3000 } else { 2500 });
     let slots = (0..WORKERS).map(|slot| {
         let (killed, mut chance) = (&killed, run.chance(&format!("kills of slot {slot}")));
         async move {

@@ -76,7 +76,8 @@ fn lies(pace: Pace) -> Vec<Lie> {
     all.push(Lie {
         name: "hang, and the effect comes late",
         when: When::Before,
-        fault: Fault::Hang { hang_ms, late: true },
+        // Behind the first question about it, which comes after the deadline and 30 seconds.
+        fault: Fault::Hang { hang_ms: hang_ms * 3 / 2, late: true },
     });
     all.push(Lie { name: "slow drip", when: When::After, fault: Fault::Slow { slow_bytes_per_s: 2 } });
     all.push(Lie { name: "cut off", when: When::After, fault: Fault::Cut { cut_after_bytes: 7 } });
