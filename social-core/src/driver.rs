@@ -116,6 +116,11 @@ impl<'a> Driver<'a> {
         &self.claimed.delivery
     }
 
+    /// The data were put back from a backup, and a visible call may have been made since: the network is asked before anything is sent.
+    fn owes_a_look(&self) -> bool {
+        self.delivery().committing_since.is_some() && self.delivery().phase.name().can_cancel()
+    }
+
     fn now(&self) -> Timestamp {
         self.inner.cx.now()
     }
@@ -128,8 +133,8 @@ impl<'a> Driver<'a> {
         let now = self.now();
         let delivery = self.delivery();
         let latest = later(delivery.due_at, signed(delivery.late_limit));
-        // What is half out is finished however late it is.
-        if now > latest && delivery.parts.is_empty() {
+        // What is half out is finished however late it is, and what may be out is looked for first.
+        if now > latest && delivery.parts.is_empty() && !self.owes_a_look() {
             let late_s = now.duration_since(delivery.due_at).as_secs();
             return self.rest(Event::TooLate, None, None, Some(false), json!({ "late_s": late_s })).await;
         }
@@ -222,6 +227,13 @@ impl<'a> Driver<'a> {
         if self.lease.stopping() {
             return self.hand_back().await;
         }
+        if self.owes_a_look() {
+            // After a restore: it may have gone out since the backup. Nothing is sent; the network is asked as after a lost answer.
+            let mut look = self.change(Event::Permitted, LeaseAfter::Keep);
+            look.response = json!({ "only_to_look": true, "since": self.delivery().committing_since });
+            look.crashes = 0;
+            return self.write(look).await;
+        }
         let deadline = platform.descriptor().flow.commit_deadline();
         let turn = if self.waited { Turn::Waited } else { Turn::New };
         let ask = Ask { units: 1, turn, chance: self.inner.cx.chance().unit() };
@@ -289,7 +301,7 @@ impl<'a> Driver<'a> {
         self.inner.rates.settle(self.now(), permit, outcome);
         match answer {
             Ok(Committed::Published(remote)) => self.published(remote).await,
-            Ok(Committed::Next { at, part }) => self.part_published(at, part).await,
+            Ok(Committed::Next { at, part }) => self.part_published(at, part, false).await,
             Ok(Committed::Settling { at, poll_after }) => self.accepted(at, poll_after).await,
             Err(error) if error.effect() == Effect::Unknown => {
                 let wait = platform.descriptor().flow.reconcile_after();

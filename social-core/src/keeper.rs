@@ -36,6 +36,7 @@ use crate::{
     account::{ConnectionStatus, TokenSet, Version},
     context::CallContext,
     descriptor::RefreshStyle,
+    engine::spill::Spill,
     error::{Actor, Error, ErrorKind},
     id::{ConnectionId, PlatformId, UserId},
     oauth::TOKEN_DEADLINE,
@@ -81,6 +82,7 @@ pub struct TokenKeeper {
 }
 
 struct Inner {
+    spill: Arc<Spill>,
     store: Arc<dyn TokenStore>,
     vault: Arc<Vault>,
     platforms: Platforms,
@@ -104,7 +106,17 @@ impl TokenKeeper {
     /// A keeper over a store.
     #[must_use]
     pub fn new(store: Arc<dyn TokenStore>, vault: Arc<Vault>, platforms: Platforms, cx: CallContext) -> Self {
-        let inner = Inner { store, vault, platforms, cx, cache: Mutex::default(), flights: Mutex::default() };
+        let spill = Arc::default();
+        let inner = Inner { spill, store, vault, platforms, cx, cache: Mutex::default(), flights: Mutex::default() };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// The same keeper, which keeps sealed tokens on disk while the store does not take them. Nothing is in memory yet.
+    #[must_use]
+    pub(crate) fn spilling(self, spill: Arc<Spill>) -> Self {
+        let Inner { store, vault, platforms, cx, .. } = &*self.inner;
+        let (store, vault, platforms, cx) = (store.clone(), vault.clone(), platforms.clone(), cx.clone());
+        let inner = Inner { spill, store, vault, platforms, cx, cache: Mutex::default(), flights: Mutex::default() };
         Self { inner: Arc::new(inner) }
     }
 

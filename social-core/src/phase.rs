@@ -422,6 +422,9 @@ impl Phase {
             (Self::Committing { .. }, Event::StillUnknown(at)) => Self::Committing { at },
             (Self::Committing { at }, Event::ProvenAbsent) => Self::Ready { at },
             (Self::Committing { at } | Self::Settling { at }, Event::CannotTell) => Self::Unconfirmed { at: Some(at) },
+            // After a restore it may be out although nothing here says so, and it cannot even be prepared for a look.
+            (Self::Preparing { at }, Event::CannotTell) => Self::Unconfirmed { at },
+            (Self::Ready { at }, Event::CannotTell) => Self::Unconfirmed { at: Some(at) },
 
             (Self::Preparing { at }, Event::FailedForNow) => Self::Retrying { at },
             (Self::Preparing { at }, Event::Limited) => Self::AwaitingLimit { at },

@@ -41,6 +41,8 @@ small letters without SOCIAL_, and networks stand in tables: [networks.x] client
   SOCIAL_<NETWORK>_API_VERSION  the version of the network's interface, such as LinkedIn's 202609
 
   SOCIAL_MEDIA_DIR           where uploaded files are kept (social-media)
+  SOCIAL_SPILL_DIR           a folder on a disk that outlives this process, for what the database cannot take while it is away: outcomes
+                             and sealed tokens (`outcomes` in the media folder); off for none
   SOCIAL_MEDIA_MAX_BYTES     the largest file (5000000000)
   SOCIAL_MEDIA_QUOTA_BYTES   what the files of one user may take together (50000000000)
   SOCIAL_FETCH_ALLOW         networks that `media_url` may lead to although they are not public, separated by commas (none)
@@ -52,6 +54,14 @@ small letters without SOCIAL_, and networks stand in tables: [networks.x] client
   SOCIAL_REQUESTS_PER_SECOND_IP, SOCIAL_REQUESTS_PER_SECOND_KEY  on average (400, 200); ten seconds' worth may come at once
   SOCIAL_MAX_CONNECTIONS     connections that are served at once (8192)
   SOCIAL_LOG, SOCIAL_LOG_FORMAT  what is logged, such as `info,social_core=debug`; json, text or auto";
+
+const RESTORED: &str = "\
+What it does: every post that has not ended and is due by now, or was begun, is looked for on its network when a worker runs. It is
+published if it is there; sent if it is proven not to be there and not too late; and left to a person (`unconfirmed`) where the network
+cannot be read, as with LinkedIn's members. Nobody who worked on the database before can write to it any more.
+
+Tokens need nothing: a token that was replaced after the backup is tried once, and the network's refusal asks the person to connect again.
+Repeating the command makes the networks be asked once more, and is harmless otherwise. Settings are those of `serve`.";
 
 /// Connects social accounts and publishes scheduled posts: never twice, never silently lost.
 #[derive(Debug, Parser)]
@@ -114,6 +124,23 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Makes a database that was put back from a backup safe to go on with: whatever may have gone out since is looked for on its network
+    /// before anything is sent. Call it after the backup was put back and before a server or a worker starts.
+    #[command(after_long_help = RESTORED)]
+    Restored {
+        #[command(flatten)]
+        settings: Settings,
+        /// When the backup was taken, such as 2026-11-21T03:00:00Z; an earlier instant is safe, a later one is not. Unless said, the history
+        /// in the backup tells it.
+        #[arg(long, value_name = "INSTANT")]
+        backup_at: Option<jiff::Timestamp>,
+        /// Also looks for posts that are due in the future, because their time may have been moved forward after the backup.
+        #[arg(long)]
+        all: bool,
+        /// Goes on although deliveries are held by a worker. Only if you know that none runs.
+        #[arg(long)]
+        even_if_held: bool,
+    },
     /// Prints the OpenAPI document of the API.
     Openapi,
 }
@@ -172,6 +199,22 @@ async fn carry_out(command: Command) -> Result<ExitCode, ExitCode> {
         }
         Command::Keys { command } => keys_command(command).await,
         Command::Doctor { settings, json } => Ok(doctor::run(settings.config.as_deref(), json).await),
+        Command::Restored { settings, backup_at, all, even_if_held } => {
+            let config = settings.load()?;
+            log(&config);
+            let listening = config.listen;
+            let state = start::installation(&config, listening, Missing::Refuse, None).await.map_err(failed)?;
+            let done = state.social().restored(backup_at, all, even_if_held).await.map_err(failed)?;
+            let since = done.since.map_or_else(String::new, |since| format!(", from {since} on"));
+            say(&format!(
+                "{} deliveries may have gone out since the backup: the networks are asked about them before anything is sent{since}.",
+                done.to_look
+            ));
+            say(&format!("{} deliveries were in doubt already when the backup was taken: the same.", done.in_doubt));
+            say(&format!("{} deliveries wait for their time or for a person.", done.left));
+            say("Start the servers and workers now.");
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Openapi => {
             say(openapi::json().trim_end());
             Ok(ExitCode::SUCCESS)

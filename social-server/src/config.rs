@@ -56,6 +56,9 @@ pub struct Config {
     pub requests_per_second_key: u32,
     /// Where uploaded files are kept.
     pub media_dir: PathBuf,
+    /// Where outcomes and sealed tokens are kept on disk while the database is away; a folder `outcomes` in the media folder unless set,
+    /// `off` for none.
+    pub spill_dir: Option<PathBuf>,
     /// The largest file that is taken, in bytes.
     pub media_max_bytes: u64,
     /// What the files of one user may take together, in bytes.
@@ -112,6 +115,7 @@ impl Default for Config {
             requests_per_second_ip: 400,
             requests_per_second_key: 200,
             media_dir: PathBuf::from("social-media"),
+            spill_dir: None,
             media_max_bytes: 5_000_000_000,
             media_quota_bytes: 50_000_000_000,
             fetch_allow: Vec::new(),
@@ -205,6 +209,16 @@ impl Config {
             }
         }
         Ok(())
+    }
+
+    /// Where what the database cannot take is kept meanwhile; `None` if it was switched off.
+    #[must_use]
+    pub fn spill_folder(&self) -> Option<PathBuf> {
+        match &self.spill_dir {
+            Some(folder) if folder.as_os_str() == "off" => None,
+            Some(folder) => Some(folder.clone()),
+            None => Some(self.media_dir.join("outcomes")),
+        }
     }
 
     /// How the world reaches this server: what was set, or the address that it listens on.

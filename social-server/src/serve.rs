@@ -185,6 +185,10 @@ async fn tidy(state: State, recorder: Option<PrometheusHandle>) {
                 if let Err(error) = state.social().calibrate().await {
                     tracing::warn!(%error, "the clock could not be compared with the database's");
                 }
+                // Tokens that a refresh of this process brought while the database was away.
+                if let Err(error) = state.social().recover().await {
+                    tracing::warn!(%error, "what was kept on disk could not be brought into the database yet");
+                }
             }
             _ = upkeep.tick() => {
                 if let Some(recorder) = &recorder {

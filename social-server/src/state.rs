@@ -201,6 +201,9 @@ impl StateBuilder {
         if let Some(clock) = clock {
             builder = builder.clock(clock);
         }
+        if let Some(folder) = config.spill_folder() {
+            builder = builder.spill_dir(folder);
+        }
         if config.rate_limits == Switch::Off {
             builder = builder.ignore_rate_limits();
         }

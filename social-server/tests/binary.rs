@@ -182,3 +182,23 @@ async fn every_command_explains_itself() {
     let kept = include_str!("../openapi.json");
     assert!(code == 0 && out.trim_end() == kept.trim_end());
 }
+
+#[tokio::test]
+async fn a_backup_that_was_put_back_is_made_safe_by_one_command() {
+    let folder = tempfile::tempdir().unwrap();
+    let keys = key(folder.path(), "k1").await;
+    let variables = [("SOCIAL_MASTER_KEYS", keys.as_str())];
+    for _ in 0..2 {
+        let (code, out, err) =
+            run(folder.path(), &variables, &["restored", "--backup-at", "2026-01-01T00:00:00Z"]).await;
+        assert_eq!(code, 0, "{err}");
+        assert!(
+            out.starts_with("0 deliveries may have gone out") && out.contains("from 2026-01-01T00:00:00Z on"),
+            "{out}"
+        );
+    }
+    let (code, _, err) = run(folder.path(), &variables, &["restored", "--backup-at", "2999-01-01T00:00:00Z"]).await;
+    assert!(code == 1 && err.contains("future"), "{code} {err}");
+    let (code, out, _) = run(folder.path(), &[], &["restored", "--help"]).await;
+    assert!(code == 0 && out.contains("--all") && out.contains("--even-if-held"), "{out}");
+}

@@ -7,13 +7,13 @@ use social_core::{
     id::{AccountId, LogId, PlatformId},
     phase::{Event, PhaseName, RemotePost, invariant},
     store::{
-        ClaimRequest, Claimed, Delivery, ErrorPatch, Held, JobStore, Lease, LeaseAfter, LogEntry, PhaseWrite,
-        PostStatus,
+        ClaimRequest, Claimed, Delivery, Epoch, ErrorPatch, Held, JobStore, Lease, LeaseAfter, LogEntry, PhaseWrite,
+        PostStatus, RESTORED_EPOCHS, RestoreMark, Restored, TakeOver,
     },
 };
 
 use crate::{
-    backend::{Backend, SqlStore},
+    backend::{Backend, SqlStore, Transaction as _},
     fault::{storage, unreadable},
     row::{Harvest, Reader},
     value::{json, values},
@@ -149,6 +149,37 @@ impl<B: Backend> JobStore for SqlStore<B> {
         Ok(held)
     }
 
+    async fn take_over(&self, request: &TakeOver) -> Result<Option<Epoch>, Error> {
+        let phase = |place: usize| request.from.get(place).or(request.from.last()).map(|phase| phase.as_str());
+        let (Some(first), Some(second), Some(third), 1..=3) = (phase(0), phase(1), phase(2), request.from.len()) else {
+            return Ok(None);
+        };
+        let taken = self.backend.returning(
+            "UPDATE deliveries SET epoch = epoch + 1, lease_until = $2, worker = 'late outcome' \
+             WHERE id = $1 AND committing_since = $3 AND phase IN ($4, $5, $6) AND epoch <= $7 \
+             AND NOT EXISTS (SELECT 1 FROM post_logs l WHERE l.user_id = deliveries.user_id AND l.id = $8) RETURNING epoch",
+            values![
+                request.delivery.uuid(),
+                request.lease_until,
+                request.committing_since,
+                first,
+                second,
+                third,
+                request.epoch_at_most.map_or(i64::MAX, |epoch| epoch.0),
+                request.unless_logged.uuid(),
+            ],
+        );
+        let taken = taken.await.map_err(storage("jobs.take_over"))?;
+        let epoch = taken.first().map(|row| Reader::of(row).int()).transpose().map_err(storage("jobs.take_over"))?;
+        Ok(epoch.map(Epoch))
+    }
+
+    async fn mark_restored(&self, mark: &RestoreMark) -> Result<Restored, Error> {
+        let done = self.restored(mark).await.map_err(storage("jobs.mark_restored"))?;
+        self.backend.wake();
+        Ok(done)
+    }
+
     async fn renew(&self, leases: &[Lease], until: Timestamp) -> Result<Vec<Held>, Error> {
         if leases.is_empty() {
             return Ok(Vec::new());
@@ -260,6 +291,48 @@ fn is_repeated(error: &sqlx::Error) -> bool {
 }
 
 impl<B: Backend> SqlStore<B> {
+    async fn restored(&self, mark: &RestoreMark) -> sqlx::Result<Restored> {
+        let mut tx = self.backend.begin().await?;
+        let rows = tx.fetch("SELECT created_at FROM post_logs ORDER BY seq DESC LIMIT 1".into(), Vec::new()).await?;
+        let newest = rows.first().map(|row| Reader::of(row).at()).transpose()?;
+        let since = mark.backup_at.or(newest).unwrap_or(mark.now);
+        let rows = tx.fetch("SELECT count(*) FROM deliveries WHERE lease_until > $1".into(), values![mark.now]).await?;
+        let held = rows.first().map(|row| Reader::of(row).int()).transpose()?.unwrap_or_default();
+        let mut done = Restored { held, since: Some(since), ..Restored::default() };
+        if held > 0 && !mark.even_if_held {
+            tx.rollback().await?;
+            return Ok(done);
+        }
+        // In this order: a row that one of them changed must not fit the next.
+        let left = tx.execute(
+            "UPDATE deliveries SET epoch = epoch + $3, lease_until = NULL, worker = NULL WHERE phase = 'unconfirmed' \
+             OR (phase = 'scheduled' AND due_at > $1 AND lease_until IS NULL AND NOT $2)"
+                .into(),
+            values![mark.now, mark.all, RESTORED_EPOCHS],
+        );
+        done.left = left.await?;
+        let in_doubt = tx.execute(
+            "UPDATE deliveries SET epoch = epoch + $2, lease_until = NULL, worker = NULL, wake_at = $1 WHERE phase IN ('committing', 'settling')"
+                .into(),
+            values![mark.now, RESTORED_EPOCHS],
+        );
+        done.in_doubt = in_doubt.await?;
+        let to_look = tx.execute(
+            concat!(
+                "UPDATE deliveries SET epoch = epoch + $5, lease_until = NULL, worker = NULL, wake_at = $1, committing_since = CASE \
+                 WHEN committing_since < $3 AND ($4 OR committing_since < due_at) THEN committing_since \
+                 WHEN $4 OR due_at > $3 THEN $3 ELSE due_at END \
+                 WHERE (due_at <= $1 OR phase <> 'scheduled' OR lease_until IS NOT NULL OR $2) AND ",
+                waiting_phases!()
+            )
+            .into(),
+            values![mark.now, mark.all, since, mark.backup_at.is_some(), RESTORED_EPOCHS],
+        );
+        done.to_look = to_look.await?;
+        tx.commit().await?;
+        Ok(done)
+    }
+
     /// Writes a batch of which a part is in the history already. That happens when the answer to a commit was lost and the caller, who
     /// must get its writes through, repeats them: those that are there have counted, and only the others are left to be written.
     async fn record_again(&self, writes: &[PhaseWrite], error: sqlx::Error) -> sqlx::Result<Vec<Held>> {

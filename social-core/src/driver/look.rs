@@ -2,6 +2,7 @@
 
 use std::{collections::HashSet, time::Duration};
 
+use jiff::SignedDuration;
 use serde_json::json;
 
 use super::{Driver, Flow, LEASE_MARGIN, LONGEST_DOUBT, MOST_LOOKS, Stopped, write::as_json};
@@ -10,7 +11,7 @@ use crate::{
     error::{Actor, Error, ErrorKind, Retry},
     phase::{Checkpoint, Event, Phase, PhaseName},
     platform::{Platform, Reconciled, Settled},
-    store::{ErrorPatch, LeaseAfter},
+    store::{ErrorPatch, LeaseAfter, LogFilter, LogRow, PageRequest},
     time::{later, signed},
 };
 
@@ -49,7 +50,12 @@ impl Driver<'_> {
         drop(cx);
         match found {
             Ok(Reconciled::Published(remote)) => self.published(remote).await,
-            Ok(Reconciled::Next { at, part }) => self.part_published(at, part).await,
+            Ok(Reconciled::Next { at, part }) => {
+                // What followed a part that went out before a restore may have gone out too.
+                let permit = self.last_permit().await?;
+                let only_looked = permit.is_some_and(|row| row.response["only_to_look"] == json!(true));
+                self.part_published(at, part, only_looked).await
+            }
             Ok(Reconciled::Settling { at, poll_after }) => self.accepted(at, poll_after).await,
             Ok(Reconciled::NotPublished) => {
                 let mut absent = self.change(Event::ProvenAbsent, LeaseAfter::Keep);
@@ -58,7 +64,7 @@ impl Driver<'_> {
                 absent.error = ErrorPatch::Clear;
                 self.write(absent).await
             }
-            Ok(Reconciled::AskAgain { at, after }) if doubted < signed(LONGEST_DOUBT) => {
+            Ok(Reconciled::AskAgain { at, after }) if !self.doubted_too_long(doubted).await? => {
                 let wake_at = later(self.now(), signed(after));
                 self.rest(
                     Event::StillUnknown(at),
@@ -111,6 +117,24 @@ impl Driver<'_> {
         }
     }
 
+    /// Whether a doubt has lasted so long that a person has to decide. One that a restore made reaches back to the backup: it counts from the
+    /// first look.
+    async fn doubted_too_long(&self, doubted: SignedDuration) -> Result<bool, Error> {
+        if doubted < signed(LONGEST_DOUBT) {
+            return Ok(false);
+        }
+        let begun = self.last_permit().await?.map(|row| row.created_at);
+        Ok(begun.is_none_or(|begun| self.now().duration_since(begun) >= signed(LONGEST_DOUBT)))
+    }
+
+    /// The row of the history with which the present doubt began.
+    async fn last_permit(&self) -> Result<Option<LogRow>, Error> {
+        let filter = LogFilter { delivery: Some(self.delivery().id), ..LogFilter::default() };
+        let page = PageRequest { after: None, limit: 200 };
+        let rows = self.inner.store.logs(self.delivery().user, &filter, &page).await?;
+        Ok(rows.items.into_iter().find(|row| row.event == Event::Permitted.name()))
+    }
+
     /// A look at the network was refused because of the token: it is refreshed once, and the look is made again.
     pub(super) async fn look_refused(&mut self, error: Error, tokens: &TokenSet) -> Result<Flow, Error> {
         if error.kind() == ErrorKind::Reconnect && !self.refreshed {
@@ -126,7 +150,7 @@ impl Driver<'_> {
     pub(super) async fn look_failed(&mut self, error: Error) -> Result<Flow, Error> {
         let looks = self.delivery().crashes + 1;
         let since = self.delivery().committing_since.unwrap_or_else(|| self.now());
-        let too_long = self.now().duration_since(since) >= signed(LONGEST_DOUBT);
+        let too_long = self.doubted_too_long(self.now().duration_since(since)).await?;
         let patient = matches!(error.kind(), ErrorKind::Storage | ErrorKind::RateLimited | ErrorKind::Quota);
         if too_long || (looks >= MOST_LOOKS && !patient) {
             return self.unconfirmed(Some(&error)).await;

@@ -30,8 +30,15 @@ impl Driver<'_> {
         self.stop_after(out).await
     }
 
-    pub(super) async fn part_published(&mut self, at: Checkpoint, part: RemotePost) -> Result<Flow, Error> {
+    /// One part is out. `doubt_stays` if those behind it may be out too.
+    pub(super) async fn part_published(
+        &mut self,
+        at: Checkpoint,
+        part: RemotePost,
+        doubt_stays: bool,
+    ) -> Result<Flow, Error> {
         let mut next = self.change(Event::PartPublished(at), LeaseAfter::Keep);
+        next.doubt_stays = doubt_stays;
         next.success = Some(true);
         next.response = json!({ "remote_id": part.id, "permalink": part.permalink });
         next.part = Some(part);
@@ -159,7 +166,7 @@ impl Driver<'_> {
 
     /// A wait that lasts beyond the late limit ends with it: who waits in vain learns it then, not a day later.
     pub(super) fn before_too_late(&self, until: Timestamp) -> Timestamp {
-        if !self.delivery().parts.is_empty() {
+        if !self.delivery().parts.is_empty() || self.owes_a_look() {
             return until;
         }
         let late = later(self.delivery().due_at, signed(self.delivery().late_limit + Duration::from_secs(1)));
@@ -169,6 +176,10 @@ impl Driver<'_> {
     pub(super) async fn fail(&mut self, error: Error) -> Result<Flow, Error> {
         let name = self.delivery().phase.name();
         self.begin()?;
+        if self.owes_a_look() {
+            // That it cannot be prepared says nothing about whether it is out already.
+            return self.unconfirmed(Some(&error)).await;
+        }
         tracing::warn!(delivery.id = %self.delivery().id, platform.id = %self.delivery().platform, %error, "a delivery failed for good");
         let patch = ErrorPatch::Set(as_json(&error));
         self.claimed.delivery.attempt += u32::from(name != PhaseName::Settling);

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::{Driver, Flow, Stopped};
 use crate::{
+    engine::spill::Doubt,
     error::{Error, ErrorKind},
     id::LogId,
     phase::{Event, IllegalTransition, Phase, PhaseName, RemotePost, invariant},
@@ -19,6 +20,8 @@ pub(super) struct Change {
     pub(super) attempt: u32,
     pub(super) crashes: u32,
     pub(super) committing_since: Option<Timestamp>,
+    /// The doubt outlasts this change although its phase would end it.
+    pub(super) doubt_stays: bool,
     pub(super) part: Option<RemotePost>,
     pub(super) error: ErrorPatch,
     pub(super) success: Option<bool>,
@@ -77,6 +80,7 @@ impl Driver<'_> {
             attempt: delivery.attempt,
             crashes: delivery.crashes,
             committing_since: delivery.committing_since,
+            doubt_stays: false,
             part: None,
             error: ErrorPatch::Keep,
             success: None,
@@ -111,7 +115,10 @@ impl Driver<'_> {
             Phase::Published { remote } => Some(remote.clone()),
             _ => None,
         };
-        let committing = matches!(phase.name(), PhaseName::Committing | PhaseName::Settling | PhaseName::Unconfirmed);
+        // A doubt ends with an answer, a look or a person. One that a restore put before the visible call stays until it has been looked into.
+        let doubtful = matches!(phase.name(), PhaseName::Committing | PhaseName::Settling | PhaseName::Unconfirmed);
+        let committing_since =
+            change.committing_since.filter(|_| doubtful || before.can_cancel() || change.doubt_stays);
         let write = PhaseWrite {
             delivery: self.delivery().id,
             epoch: self.delivery().epoch,
@@ -123,7 +130,7 @@ impl Driver<'_> {
             crashes: change.crashes,
             wake_at: change.wake_at,
             due_at: None,
-            committing_since: change.committing_since.filter(|_| committing),
+            committing_since,
             error: change.error.clone(),
             lease: change.lease,
             log: LogEntry {
@@ -135,7 +142,8 @@ impl Driver<'_> {
             },
         };
         // What tells of a visible effect must not get lost while the database is away.
-        let must = before == PhaseName::Committing || before == PhaseName::Settling;
+        let since = self.delivery().committing_since;
+        let must = matches!(before, PhaseName::Committing | PhaseName::Settling).then_some(Doubt { before, since });
         match self.journal.record(write, must).await? {
             Held::Lost => return Ok(Flow::Stop(Stopped::LeaseLost)),
             Held::Yes => {}
@@ -148,7 +156,7 @@ impl Driver<'_> {
         delivery.phase = phase;
         delivery.attempt = change.attempt;
         delivery.crashes = change.crashes;
-        delivery.committing_since = change.committing_since.filter(|_| committing);
+        delivery.committing_since = committing_since;
         delivery.parts.extend(change.part);
         match change.error {
             ErrorPatch::Keep => {}

@@ -4,8 +4,12 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio::sync::{Notify, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 
-use super::in_time;
+use super::{
+    in_time,
+    spill::{Doubt, Spill},
+};
 use crate::{
     error::{Error, ErrorKind},
     store::{Held, Lease, PhaseWrite, Store},
@@ -21,7 +25,7 @@ const AGAIN: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub(crate) enum Journal {
     /// One write, one transaction: for single runs and tests.
-    Direct(Arc<dyn Store>),
+    Direct(Arc<dyn Store>, Arc<Spill>),
     /// Together with what others write at the moment.
     Grouped { store: Arc<dyn Store>, entries: mpsc::Sender<Entry> },
 }
@@ -29,32 +33,42 @@ pub(crate) enum Journal {
 #[derive(Debug)]
 pub(crate) struct Entry {
     write: PhaseWrite,
-    must: bool,
+    must: Option<Doubt>,
     answer: oneshot::Sender<Result<Held, Error>>,
 }
 
 impl Journal {
     /// A grouped journal and the future that does its work; it ends when the last journal is gone and everything is written. `wake` is notified
-    /// when a change wants to be looked at again.
+    /// when a change wants to be looked at again. After `ending` it waits for the store no longer than for the spill.
     pub(crate) fn grouped(
         store: Arc<dyn Store>,
         clock: Arc<dyn Clock>,
         wake: Arc<Notify>,
+        (spill, ending): (Arc<Spill>, CancellationToken),
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (entries, queue) = mpsc::channel(4 * BATCH);
-        (Self::Grouped { store: store.clone(), entries }, work(store, clock, wake, queue))
+        (Self::Grouped { store: store.clone(), entries }, work(store, clock, wake, queue, spill, ending))
     }
 
-    /// Writes a change durably. With `must`, a store that fails is tried again until it answers: what the change tells has happened already.
+    /// Writes a change durably. With `must`, a store that fails is tried again until it answers, and the change is kept on disk meanwhile:
+    /// what it tells has happened already.
     ///
     /// # Errors
     /// `Storage` if it was not written.
-    pub(crate) async fn record(&self, write: PhaseWrite, must: bool) -> Result<Held, Error> {
+    pub(crate) async fn record(&self, write: PhaseWrite, must: Option<Doubt>) -> Result<Held, Error> {
         match self {
-            Self::Direct(store) => match store.record(&[write]).await?.first() {
-                Some(&held) => Ok(held),
-                None => Err(Error::new(ErrorKind::Storage, "journal").message("the store gave no answer for a write")),
-            },
+            Self::Direct(store, spill) => {
+                let answer = store.record(std::slice::from_ref(&write)).await;
+                if let (Err(_), Some(doubt)) = (&answer, must) {
+                    spill.keep_outcome(&write, doubt).await;
+                }
+                match answer?.first() {
+                    Some(&held) => Ok(held),
+                    None => {
+                        Err(Error::new(ErrorKind::Storage, "journal").message("the store gave no answer for a write"))
+                    }
+                }
+            }
             Self::Grouped { entries, .. } => {
                 let (answer, answered) = oneshot::channel();
                 let gone = || Error::new(ErrorKind::Storage, "journal").message("the journal has stopped");
@@ -67,16 +81,23 @@ impl Journal {
     /// Gives a claim back untouched.
     pub(crate) async fn rest(&self, lease: Lease, wake_at: jiff::Timestamp) -> Result<(), Error> {
         match self {
-            Self::Direct(store) | Self::Grouped { store, .. } => store.rest(&[lease], wake_at).await,
+            Self::Direct(store, _) | Self::Grouped { store, .. } => store.rest(&[lease], wake_at).await,
         }
     }
 }
 
-async fn work(store: Arc<dyn Store>, clock: Arc<dyn Clock>, wake: Arc<Notify>, mut queue: mpsc::Receiver<Entry>) {
+async fn work(
+    store: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
+    wake: Arc<Notify>,
+    mut queue: mpsc::Receiver<Entry>,
+    spill: Arc<Spill>,
+    ending: CancellationToken,
+) {
     let mut arrived: Vec<Entry> = Vec::with_capacity(BATCH);
     // The batch, and in the same order who waits for it and whether it must be written.
     let mut writes: Vec<PhaseWrite> = Vec::with_capacity(BATCH);
-    let mut waiting: Vec<(bool, oneshot::Sender<Result<Held, Error>>)> = Vec::with_capacity(BATCH);
+    let mut waiting: Vec<(Option<Doubt>, oneshot::Sender<Result<Held, Error>>)> = Vec::with_capacity(BATCH);
     loop {
         let room = BATCH - writes.len();
         if writes.is_empty() {
@@ -95,7 +116,9 @@ async fn work(store: Arc<dyn Store>, clock: Arc<dyn Clock>, wake: Arc<Notify>, m
             writes.push(write);
             waiting.push((must, answer));
         }
-        match in_time("journal", store.record(&writes)).await {
+        let doubts: Vec<_> = waiting.iter().map(|(must, _)| *must).collect();
+        let writing = in_time("journal", store.record(&writes));
+        match spill.attend(&store, &clock, &ending, (&writes, &doubts), writing).await {
             Ok(answers) if answers.len() == writes.len() => {
                 if writes.iter().any(|write| write.wake_at.is_some()) {
                     wake.notify_one();
@@ -113,7 +136,7 @@ async fn work(store: Arc<dyn Store>, clock: Arc<dyn Clock>, wake: Arc<Notify>, m
                 tracing::warn!(%error, entries = writes.len(), "the store did not take a batch of changes");
                 let failed = std::mem::take(&mut writes).into_iter().zip(std::mem::take(&mut waiting));
                 for (write, (must, answer)) in failed {
-                    if must {
+                    if must.is_some() && !(ending.is_cancelled() && spill.has(&write)) {
                         writes.push(write);
                         waiting.push((must, answer));
                     } else {

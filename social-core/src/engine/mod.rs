@@ -2,6 +2,7 @@
 
 mod journal;
 mod lease;
+pub(crate) mod spill;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -16,6 +17,7 @@ use tokio::{sync::Notify, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use self::lease::Leases;
+pub use self::spill::Recovered;
 pub(crate) use self::{journal::Journal, lease::LeaseGuard};
 pub use crate::driver::Stopped;
 use crate::{
@@ -45,8 +47,8 @@ const SHORT_PAUSE: Duration = Duration::from_millis(250);
 const RECLAIM_EVERY: Duration = Duration::from_secs(10);
 /// How often workers tell each other what they used of the networks' limits.
 const EXCHANGE_EVERY: Duration = Duration::from_secs(1);
-/// How often tokens are looked after.
-const SWEEP_EVERY: Duration = Duration::from_secs(60);
+/// How often tokens are looked after: what a process that died in a refresh left is settled within a minute after its lease.
+const SWEEP_EVERY: Duration = Duration::from_secs(45);
 /// How often the clock is compared with the database's.
 const CALIBRATE_EVERY: Duration = Duration::from_secs(30);
 /// How long calls that are under way may take when the worker is stopped.
@@ -55,6 +57,8 @@ const STOP_WITHIN: Duration = Duration::from_secs(20);
 const CLAIM_WITHIN: Duration = Duration::from_secs(10);
 /// How long the last changes may take afterwards.
 const WRITE_WITHIN: Duration = Duration::from_secs(4);
+/// How long it may take to keep them on disk instead.
+const KEEP_WITHIN: Duration = Duration::from_secs(1);
 /// A store that has not answered by now is treated as one that failed: a connection may be dead without anybody telling.
 const STORE_DEADLINE: Duration = Duration::from_secs(35);
 
@@ -128,10 +132,14 @@ impl Worker {
         let Self { inner, name, in_flight } = self;
         let clock = inner.cx.clock().clone();
         calibrate(&inner).await?;
+        // Before anything is claimed or freed: what was kept on disk says what became of deliveries that look as if nobody knew.
+        inner.spill.recover(&*inner.store, clock.now()).await?;
         inner.store.reclaim(clock.now()).await?;
         let wake = Arc::new(Notify::new());
-        let (journal, writing) = Journal::grouped(inner.store.clone(), clock.clone(), wake.clone());
-        let writing = tokio::spawn(writing);
+        let ending = CancellationToken::new();
+        let kept = (inner.spill.clone(), ending.clone());
+        let (journal, writing) = Journal::grouped(inner.store.clone(), clock.clone(), wake.clone(), kept);
+        let mut writing = tokio::spawn(writing);
         let stop = CancellationToken::new();
         let run = Arc::new(Run {
             inner,
@@ -178,9 +186,14 @@ impl Worker {
         let (left, store) = (run.leases.all(), run.inner.store.clone());
         // The journal ends when the last sender is gone. What it still holds is written first: handing back moves the epoch on.
         drop(run);
-        let written = tokio::time::timeout(WRITE_WITHIN, writing).await.is_ok();
+        let written = tokio::time::timeout(WRITE_WITHIN, &mut writing).await.is_ok();
         if !written {
-            tracing::warn!("the store does not take the last changes; they are found out when the leases have ended");
+            ending.cancel();
+            let kept = tokio::time::timeout(KEEP_WITHIN, writing).await.is_ok();
+            tracing::warn!(
+                kept,
+                "the store does not take the last changes; they are kept on disk, or found out when the leases have ended"
+            );
         } else if !left.is_empty()
             && let Err(error) = store.rest(&left, clock.now()).await
         {
@@ -199,6 +212,7 @@ impl Worker {
         let clock = inner.cx.clock();
         calibrate(inner).await?;
         let now = clock.now();
+        inner.spill.recover(&*inner.store, now).await?;
         inner.store.reclaim(now).await?;
         let claim = ClaimRequest {
             until: now,
@@ -207,7 +221,7 @@ impl Worker {
             lanes: lanes(inner, |_| CLAIM_BATCH),
         };
         let ends = clock.monotonic() + inner.lease;
-        let journal = Journal::Direct(inner.store.clone());
+        let journal = Journal::Direct(inner.store.clone(), inner.spill.clone());
         let claimed = inner.store.claim_due(&claim).await?;
         let number = claimed.len();
         let mut failed = None;
@@ -430,12 +444,7 @@ impl Run {
         let clock = self.inner.cx.clock().clone();
         loop {
             let outcome = match chore {
-                Chore::Reclaim => self.inner.store.reclaim(clock.now()).await.map(|freed| {
-                    if freed > 0 {
-                        tracing::warn!(freed, "deliveries of a worker that died were freed");
-                        self.wake.notify_one();
-                    }
-                }),
+                Chore::Reclaim => self.reclaim().await,
                 Chore::Sweep => self.inner.keeper.sweep(100).await.map(drop),
                 Chore::Calibrate => calibrate(&self.inner).await,
             };
@@ -446,6 +455,21 @@ impl Run {
             let spread = period.mul_f64(0.8 + 0.4 * self.inner.cx.chance().unit());
             clock.sleep_until(later(clock.now(), signed(spread))).await;
         }
+    }
+
+    /// Frees what dead workers held, after what they kept on disk has been used.
+    async fn reclaim(&self) -> Result<(), Error> {
+        let (inner, now) = (&self.inner, self.inner.cx.now());
+        // What cannot be recovered for a reason of its own must not keep everything else from being freed.
+        if let Err(error) = inner.spill.recover(&*inner.store, now).await {
+            tracing::warn!(%error, "what was kept on disk could not be brought into the store yet");
+        }
+        let freed = inner.store.reclaim(now).await?;
+        if freed > 0 {
+            tracing::warn!(freed, "deliveries of a worker that died were freed");
+            self.wake.notify_one();
+        }
+        Ok(())
     }
 
     async fn exchange_rates(self: Arc<Self>) {

@@ -6,6 +6,7 @@ use super::{Inner, LEASE, Served, can_refresh, dead, gone, life::Life, token_bin
 use crate::{
     account::{ConnectionStatus, TokenSet},
     descriptor::RefreshStyle,
+    engine::in_time,
     error::{Effect, Error, ErrorKind, Retry},
     id::ConnectionId,
     platform::Platform,
@@ -110,7 +111,15 @@ impl Inner {
             status: renewed.status,
             at: now,
         };
-        match self.store.replace(connection.id, connection.version, &update).await? {
+        let replaced = in_time("token.store", self.store.replace(connection.id, connection.version, &update)).await;
+        match &replaced {
+            Ok(_) => self.spill.tokens_done(connection.id, connection.version).await,
+            Err(error) if is_passing(error) => {
+                self.spill.keep_tokens(connection.id, connection.version, &update).await;
+            }
+            Err(_) => {}
+        }
+        match replaced? {
             Swap::Done => {
                 let mut cache = self.cache();
                 cache.forget_unsaved(connection.id);

@@ -13,7 +13,10 @@ use crate::{
     error::Error,
     id::{AccountId, DeliveryId, PlatformId},
     phase::{Phase, PhaseName, invariant},
-    store::{ClaimRequest, Claimed, Delivery, Epoch, ErrorPatch, Held, JobStore, Lease, LeaseAfter, PhaseWrite},
+    store::{
+        ClaimRequest, Claimed, Delivery, Epoch, ErrorPatch, Held, JobStore, Lease, LeaseAfter, PhaseWrite,
+        RESTORED_EPOCHS, RestoreMark, Restored, TakeOver,
+    },
 };
 
 #[derive(Debug, Clone)]
@@ -39,6 +42,9 @@ pub(super) struct Jobs {
     busy: Hashed<AccountId, (Arc<str>, usize)>,
     by_account: Set<(AccountId, DeliveryId)>,
 }
+
+/// Who holds a delivery between taking it over and writing its late outcome.
+const LATE: &str = "late outcome";
 
 const FIRST: DeliveryId = DeliveryId::from_uuid(Uuid::nil());
 const LAST: DeliveryId = DeliveryId::from_uuid(Uuid::max());
@@ -214,6 +220,8 @@ impl JobStore for MemoryStore {
                 Entry::Vacant(free) => jobs.get(write.delivery).map(|row| free.insert(row.clone())),
             };
             answers.push(match row.filter(|row| row.counts(write)) {
+                // Repeated by somebody who did not hear the answer.
+                Some(_) if logs.tells(write.delivery, &write.log) => Held::Yes,
                 Some(row) => {
                     row.apply(write);
                     rows.push(row.log(write));
@@ -232,6 +240,61 @@ impl JobStore for MemoryStore {
             self.wake();
         }
         Ok(answers)
+    }
+
+    async fn take_over(&self, request: &TakeOver) -> Result<Option<Epoch>, Error> {
+        let mut state = self.state();
+        let Some(mut row) = state.jobs.get(request.delivery).cloned() else { return Ok(None) };
+        let known = state.logs.has(row.delivery.user, request.unless_logged);
+        let delivery = &row.delivery;
+        let holds = delivery.committing_since == Some(request.committing_since)
+            && request.from.contains(&delivery.phase.name())
+            && request.epoch_at_most.is_none_or(|most| delivery.epoch <= most)
+            && !known;
+        if !holds {
+            return Ok(None);
+        }
+        row.revoke();
+        row.lease = Some(Holder { worker: LATE.into(), until: request.lease_until });
+        let epoch = row.delivery.epoch;
+        state.jobs.put(row);
+        Ok(Some(epoch))
+    }
+
+    async fn mark_restored(&self, mark: &RestoreMark) -> Result<Restored, Error> {
+        let mut state = self.state();
+        let newest = state.logs.newest();
+        let since = mark.backup_at.or(newest).unwrap_or(mark.now);
+        let held = state.jobs.leased.range((mark.now, LAST)..).count() as u64;
+        let mut done = Restored { held, since: Some(since), ..Restored::default() };
+        if held > 0 && !mark.even_if_held {
+            return Ok(done);
+        }
+        let open: Vec<Row> =
+            state.jobs.rows.values().filter(|row| !row.delivery.phase.name().is_final()).cloned().collect();
+        for mut row in open {
+            let begun = row.lease.is_some() || row.delivery.phase != Phase::Scheduled;
+            row.revoke();
+            let delivery = &mut row.delivery;
+            delivery.epoch = Epoch(delivery.epoch.0 - 1 + RESTORED_EPOCHS);
+            match delivery.phase.name() {
+                PhaseName::Committing | PhaseName::Settling => {
+                    delivery.wake_at = Some(mark.now);
+                    done.in_doubt += 1;
+                }
+                name if name.can_cancel() && (mark.all || begun || delivery.due_at <= mark.now) => {
+                    let own = if mark.backup_at.is_some() { since } else { since.min(delivery.due_at) };
+                    delivery.committing_since = Some(delivery.committing_since.map_or(own, |earlier| earlier.min(own)));
+                    delivery.wake_at = Some(mark.now);
+                    done.to_look += 1;
+                }
+                _ => done.left += 1,
+            }
+            state.jobs.put(row);
+        }
+        drop(state);
+        self.wake();
+        Ok(done)
     }
 
     async fn renew(&self, leases: &[Lease], until: Timestamp) -> Result<Vec<Held>, Error> {

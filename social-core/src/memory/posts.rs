@@ -103,6 +103,22 @@ impl Logs {
         true
     }
 
+    /// Whether a user's history has a row with this id.
+    pub(super) fn has(&self, user: UserId, id: LogId) -> bool {
+        self.places.get(&id).and_then(|place| self.rows.get(*place)).is_some_and(|record| record.user == user)
+    }
+
+    /// When the newest row was written.
+    pub(super) fn newest(&self) -> Option<Timestamp> {
+        self.rows.last().map(|record| record.row.created_at)
+    }
+
+    /// Whether exactly this change is in the history already.
+    pub(super) fn tells(&self, delivery: DeliveryId, entry: &LogEntry) -> bool {
+        let known = self.places.get(&entry.id).and_then(|place| self.at(*place));
+        known.is_some_and(|row| row.delivery == delivery && row.event == entry.event && row.created_at == entry.at)
+    }
+
     fn at(&self, place: usize) -> Option<&LogRow> {
         self.rows.get(place).map(|record| &record.row)
     }

@@ -11,7 +11,7 @@ use crate::{
     draft::Draft,
     error::{Error, ErrorKind},
     id::{AccountId, ConnectionId, DeliveryId, LogId, PostId, UserId},
-    phase::{Event, Phase, RemotePost},
+    phase::{Event, Phase, PhaseName, RemotePost},
     platform::Deleted,
     store::{Delivery, Edit, ErrorPatch, Held, LeaseAfter, LogEntry, PhaseWrite, WallTime},
     time::signed,
@@ -188,6 +188,7 @@ impl Social {
                 _ => None,
             };
             let revived = wake_at.is_some();
+            let looked = matches!(delivery.phase, Phase::Unconfirmed { .. });
             let write = PhaseWrite {
                 delivery: delivery.id,
                 epoch: delivery.epoch,
@@ -200,7 +201,8 @@ impl Social {
                 wake_at,
                 // A retry counts as due now, or the late limit would end it at once.
                 due_at: wake_at,
-                committing_since: None,
+                // What a restore left in doubt stays so whatever else happens to it, until the network was asked or a person has looked.
+                committing_since: delivery.committing_since.filter(|_| !looked && phase.name() != PhaseName::Published),
                 error: if revived { ErrorPatch::Clear } else { ErrorPatch::Keep },
                 lease: LeaseAfter::Revoke,
                 log: LogEntry {
@@ -245,7 +247,10 @@ impl Social {
             Error::conflict("edit", "a delivery of this post has begun to become visible, or has ended")
                 .advice("This post is already being published or has ended, so it cannot be changed.")
         };
-        if !found.deliveries.iter().all(|delivery| delivery.phase.name().can_cancel() && delivery.parts.is_empty()) {
+        let untouched = |delivery: &Delivery| {
+            delivery.phase.name().can_cancel() && delivery.parts.is_empty() && delivery.committing_since.is_none()
+        };
+        if !found.deliveries.iter().all(untouched) {
             return Err(too_late());
         }
         let mut draft = draft.unwrap_or(found.post.draft);

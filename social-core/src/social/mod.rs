@@ -5,7 +5,7 @@ mod connect;
 mod manage;
 mod schedule;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 pub use self::{
     actions::{Action, actions},
@@ -16,7 +16,7 @@ pub use self::{
 use crate::{
     context::CallContext,
     driver::LEASE_MARGIN,
-    engine::Worker,
+    engine::{Recovered, Worker, spill::Spill},
     error::{Error, ErrorKind},
     http::Http,
     id::{PlatformId, UserId},
@@ -25,7 +25,7 @@ use crate::{
     platform::Platform,
     rate::{RateLedger, RateMode},
     retry::RetryPolicy,
-    store::Store,
+    store::{RestoreMark, Restored, Store},
     time::{Chance, Clock, SeededChance, SystemClock},
     vault::{KeyProvider, KeyRing, Vault},
 };
@@ -52,6 +52,7 @@ pub(crate) struct Inner {
     pub(crate) retry: RetryPolicy,
     pub(crate) late_limit: Duration,
     pub(crate) lease: Duration,
+    pub(crate) spill: Arc<Spill>,
     pub(crate) calibrating: tokio::sync::Mutex<()>,
 }
 
@@ -68,6 +69,56 @@ impl Social {
     /// `Storage`.
     pub async fn calibrate(&self) -> Result<(), Error> {
         crate::engine::calibrate(&self.inner).await
+    }
+
+    /// Brings into the store what could not be written while it was away and was kept on disk (see [`SocialBuilder::spill_dir`]): by this
+    /// process, or by others that have died and used the same folder. Workers do it by themselves; a process without one may do it now and
+    /// then. Repeatable, and safe in many processes at once.
+    ///
+    /// # Errors
+    /// `Storage`; what is left is tried again with the next call.
+    pub async fn recover(&self) -> Result<Recovered, Error> {
+        self.inner.spill.recover(&*self.inner.store, self.inner.cx.now()).await
+    }
+
+    /// Makes data that were put back from a backup safe to go on with: whatever may have gone out since is looked for on its network before
+    /// anything is sent, and where that cannot be read a person decides. Call it once, after the data were put back and before a worker
+    /// runs. `backup_at` is when the backup was taken (an earlier instant is safe); `all` includes what is due in the future, in case it was
+    /// moved forward after the backup. Repeatable: the networks are asked once more then.
+    ///
+    /// Tokens need no mark. A refresh token that was replaced after the backup is dead already, and the one that replaced it is not here: the
+    /// keeper tries once, and the network's refusal asks the person to connect again.
+    ///
+    /// # Errors
+    /// `Conflict` if a worker holds deliveries, unless `even_if_held`: nothing has changed then. `Storage`.
+    pub async fn restored(
+        &self,
+        backup_at: Option<jiff::Timestamp>,
+        all: bool,
+        even_if_held: bool,
+    ) -> Result<Restored, Error> {
+        self.calibrate().await?;
+        let now = self.inner.cx.now();
+        if backup_at.is_some_and(|at| at > now) {
+            return Err(Error::invalid("restored", "the backup cannot have been taken in the future"));
+        }
+        let done = self.inner.store.mark_restored(&RestoreMark { now, backup_at, all, even_if_held }).await?;
+        if done.held > 0 && !even_if_held {
+            let held = done.held;
+            return Err(Error::conflict(
+                "restored",
+                format!("{held} deliveries are held by a worker, or were when the backup was taken"),
+            )
+            .advice("Stop all workers, wait until their leases have ended (a minute), and try again."));
+        }
+        tracing::warn!(to_look = done.to_look, in_doubt = done.in_doubt, since = ?done.since, "the data are those of a backup: the networks are asked before anything is sent");
+        Ok(done)
+    }
+
+    /// How many outcomes and tokens wait on disk for the store to answer again.
+    #[must_use]
+    pub fn kept_on_disk(&self) -> usize {
+        self.inner.spill.kept()
     }
 
     /// A worker that publishes what is due; run it in this process or in many.
@@ -159,6 +210,7 @@ pub struct SocialBuilder {
     late_limit: Option<Duration>,
     lease: Option<Duration>,
     ignore_limits: bool,
+    spill_dir: Option<PathBuf>,
 }
 
 impl SocialBuilder {
@@ -249,6 +301,16 @@ impl SocialBuilder {
         self
     }
 
+    /// A folder on a local disk for what the store cannot take at the moment: outcomes of visible calls, and sealed tokens that replaced
+    /// others. They survive the end of the process there and are the first to be written when the store answers again. All processes
+    /// of a machine may share the folder. Without one, what the store has not taken is lost with the process, and each delivery
+    /// concerned is found out by asking the network, or by a person where it cannot be asked.
+    #[must_use]
+    pub fn spill_dir(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.spill_dir = Some(folder.into());
+        self
+    }
+
     /// Keeps the rate ledger but never waits for it: for tests and private networks.
     #[must_use]
     pub fn ignore_rate_limits(mut self) -> Self {
@@ -282,7 +344,9 @@ impl SocialBuilder {
         let vault = Arc::new(Vault::new(keys));
         let platforms: Platforms = Arc::new(self.platforms);
         let tokens: Arc<dyn crate::store::TokenStore> = store.clone();
-        let keeper = Arc::new(TokenKeeper::new(tokens, vault.clone(), platforms.clone(), cx.clone()));
+        let spill = Arc::new(self.spill_dir.map(Spill::in_folder).unwrap_or_default());
+        let keeper = TokenKeeper::new(tokens, vault.clone(), platforms.clone(), cx.clone()).spilling(spill.clone());
+        let keeper = Arc::new(keeper);
         let rules = platforms.values().map(|platform| {
             let descriptor = platform.descriptor();
             (descriptor.id.to_string(), descriptor.limits.clone())
@@ -301,6 +365,7 @@ impl SocialBuilder {
                 retry: self.retry.unwrap_or_default(),
                 late_limit: self.late_limit.unwrap_or(DEFAULT_LATE_LIMIT),
                 lease,
+                spill,
                 calibrating: tokio::sync::Mutex::default(),
             }),
         })

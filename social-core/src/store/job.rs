@@ -47,7 +47,8 @@ pub struct Delivery {
     pub wake_at: Option<Timestamp>,
     /// How late it may become.
     pub late_limit: Duration,
-    /// When the visible call that is in doubt was first permitted.
+    /// When the visible call that is in doubt was first permitted. In a phase before that call: since when it may have been made without our
+    /// knowing, after a restore; the network is asked first then.
     pub committing_since: Option<Timestamp>,
     /// Parts that are out, in order.
     pub parts: Vec<RemotePost>,
@@ -115,7 +116,8 @@ pub enum Held {
 }
 
 /// What happens to the lease with a write.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum LeaseAfter {
     /// The writer goes on.
     Keep,
@@ -126,7 +128,8 @@ pub enum LeaseAfter {
 }
 
 /// What happens to the stored error with a write.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum ErrorPatch {
     /// It stays.
     Keep,
@@ -137,7 +140,7 @@ pub enum ErrorPatch {
 }
 
 /// A row of the history. It travels in the transaction of the change that it tells about (invariant I6).
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LogEntry {
     /// Our id.
     pub id: LogId,
@@ -152,7 +155,7 @@ pub struct LogEntry {
 }
 
 /// One durable change of a delivery.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PhaseWrite {
     /// Which delivery.
     pub delivery: DeliveryId,
@@ -184,6 +187,55 @@ pub struct PhaseWrite {
     pub log: LogEntry,
 }
 
+/// Asks for a delivery in doubt because its outcome has become known late; see [`JobStore::take_over`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct TakeOver {
+    /// Which delivery.
+    pub delivery: DeliveryId,
+    /// When the visible call that the outcome is about was permitted. A later call has another instant.
+    pub committing_since: Timestamp,
+    /// In which phases the outcome matters.
+    pub from: Vec<PhaseName>,
+    /// Only while the epoch has not gone beyond this one.
+    pub epoch_at_most: Option<Epoch>,
+    /// Not if the history has a row with this id already.
+    pub unless_logged: LogId,
+    /// How long it is leased, so that nobody claims it in between.
+    pub lease_until: Timestamp,
+}
+
+/// Says that the data are those of a backup; see [`JobStore::mark_restored`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RestoreMark {
+    /// The present instant.
+    pub now: Timestamp,
+    /// When the backup was taken; an earlier instant is safe, a later one is not. Without one, the time of the newest row of the history,
+    /// or of a delivery's own due time where that is earlier.
+    pub backup_at: Option<Timestamp>,
+    /// Also what is due in the future, because its time may have been moved forward after the backup.
+    pub all: bool,
+    /// Although somebody holds deliveries.
+    pub even_if_held: bool,
+}
+
+/// What [`JobStore::mark_restored`] did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Restored {
+    /// Deliveries that somebody held. Unless told otherwise, nothing was changed if there are any.
+    pub held: u64,
+    /// Deliveries that may have gone out since the backup: the network is asked about them before anything is sent.
+    pub to_look: u64,
+    /// Deliveries that the backup shows in doubt: the network is asked about them, as always.
+    pub in_doubt: u64,
+    /// Deliveries that wait for their time, or for a person; only their epochs moved on.
+    pub left: u64,
+    /// From when on the network is asked, at the latest.
+    pub since: Option<Timestamp>,
+}
+
+/// How far a restore moves epochs on: further than the installation that the backup came from can have counted since.
+pub const RESTORED_EPOCHS: i64 = 1_000_000_000;
+
 /// Keeps deliveries for the engine. Time is an argument everywhere.
 #[async_trait]
 pub trait JobStore: Debug + Send + Sync + 'static {
@@ -204,6 +256,23 @@ pub trait JobStore: Debug + Send + Sync + 'static {
     /// # Errors
     /// `Storage`; nothing is written then.
     async fn record(&self, writes: &[PhaseWrite]) -> Result<Vec<Held>, Error>;
+
+    /// Takes a delivery in doubt away from whoever holds it, if nobody does too, and answers with its new epoch, under which the caller
+    /// writes the outcome. `None`, and nothing changes, if any condition of the request does not hold: the doubt has ended, or it is
+    /// about another call.
+    ///
+    /// # Errors
+    /// `Storage`; nothing has changed then.
+    async fn take_over(&self, request: &TakeOver) -> Result<Option<Epoch>, Error>;
+
+    /// Makes data that were put back from a backup safe to go on with, in one step. Deliveries that have not ended get new epochs, and those
+    /// that may have gone out since the backup (due by now, or begun) get a doubt: `committing_since` set in a phase before the visible
+    /// call. It obliges the engine to ask the network first, and stays until the network or a person has said what is true. Repeating it
+    /// makes the engine look once more.
+    ///
+    /// # Errors
+    /// `Storage`; nothing has changed then.
+    async fn mark_restored(&self, mark: &RestoreMark) -> Result<Restored, Error>;
 
     /// Prolongs leases; answers in the order given.
     ///

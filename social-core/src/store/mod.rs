@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 pub use self::{
     job::{
         ClaimRequest, Claimed, Delivery, Epoch, ErrorPatch, Held, JobStore, Lane, Lease, LeaseAfter, LogEntry,
-        PhaseWrite,
+        PhaseWrite, RESTORED_EPOCHS, RestoreMark, Restored, TakeOver,
     },
     post::{
         Edit, Insert, LogFilter, LogRow, NewDelivery, NewPost, Page, PageRequest, Post, PostFilter, PostStatus,

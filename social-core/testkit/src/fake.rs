@@ -298,7 +298,9 @@ impl Connect for FakePlatform {
     }
 
     async fn refresh(&self, cx: &CallContext, _current: &TokenSet) -> Result<TokenSet, Error> {
-        match self.network.turn("refresh") {
+        let turn = self.network.turn("refresh");
+        tokio::task::yield_now().await;
+        match turn {
             Turn::Fail(error) | Turn::FailAfter(error) => Err(error),
             Turn::Hang => std::future::pending().await,
             _ => Ok(self.fresh_tokens(cx)),

@@ -15,10 +15,10 @@ use social_core::{
     phase::PhaseName,
     rate::{BucketDelta, BucketState},
     store::{
-        AccountStore, AdminStore, ApiKey, ClaimRequest, Claimed, Delivery, Edit, Held, Idempotent, Insert, JobStore,
-        Lease, LogEntry, LogFilter, LogRow, MediaStore, NewConnection, NewPost, Page, PageRequest, PendingRow,
-        PhaseWrite, Post, PostFilter, PostStore, RateStore, RefreshLease, SealedTokens, Store, StoredTokens, Swap,
-        TokenStore, TokenUpdate, User,
+        AccountStore, AdminStore, ApiKey, ClaimRequest, Claimed, Delivery, Edit, Epoch, Held, Idempotent, Insert,
+        JobStore, Lease, LogEntry, LogFilter, LogRow, MediaStore, NewConnection, NewPost, Page, PageRequest,
+        PendingRow, PhaseWrite, Post, PostFilter, PostStore, RateStore, RefreshLease, RestoreMark, Restored,
+        SealedTokens, Store, StoredTokens, Swap, TakeOver, TokenStore, TokenUpdate, User,
     },
 };
 use tokio::sync::Notify;
@@ -41,6 +41,7 @@ pub struct Probe {
     claims: AtomicUsize,
     hold_claims: AtomicBool,
     release: Notify,
+    away: AtomicBool,
 }
 
 impl Default for Probe {
@@ -52,6 +53,7 @@ impl Default for Probe {
             claims: AtomicUsize::new(0),
             hold_claims: AtomicBool::new(false),
             release: Notify::new(),
+            away: AtomicBool::new(false),
         }
     }
 }
@@ -94,7 +96,19 @@ impl Probe {
         self.died.notified().await;
     }
 
-    async fn at(&self, _write: &'static str, _stage: Stage) -> Result<(), Error> {
+    /// Lets the database go away, or come back: meanwhile what the engine asks of it fails without effect.
+    pub fn away(&self, away: bool) {
+        self.away.store(away, Ordering::SeqCst);
+    }
+
+    fn there(&self) -> Result<(), Error> {
+        if self.away.load(Ordering::SeqCst) { Err(Error::storage("probe", "the database is away")) } else { Ok(()) }
+    }
+
+    async fn at(&self, _write: &'static str, stage: Stage) -> Result<(), Error> {
+        if stage == Stage::Before {
+            self.there()?;
+        }
         if self.seen.fetch_add(1, Ordering::SeqCst) == self.die_at.load(Ordering::SeqCst) {
             self.died.notify_one();
             std::future::pending::<()>().await;
@@ -226,6 +240,7 @@ impl AccountStore for ProbeStore {
 impl JobStore for ProbeStore {
     async fn claim_due(&self, request: &ClaimRequest) -> Result<Vec<Claimed>, Error> {
         self.probe.claims.fetch_add(1, Ordering::SeqCst);
+        self.probe.there()?;
         let granted = self.inner.claim_due(request).await;
         if self.probe.hold_claims.load(Ordering::SeqCst) {
             self.probe.release.notified().await;
@@ -238,7 +253,17 @@ impl JobStore for ProbeStore {
         self.probe.at("record", Stage::After).await?;
         answer
     }
+    async fn mark_restored(&self, mark: &RestoreMark) -> Result<Restored, Error> {
+        self.inner.mark_restored(mark).await
+    }
+    async fn take_over(&self, request: &TakeOver) -> Result<Option<Epoch>, Error> {
+        self.probe.at("take_over", Stage::Before).await?;
+        let answer = self.inner.take_over(request).await;
+        self.probe.at("take_over", Stage::After).await?;
+        answer
+    }
     async fn renew(&self, leases: &[Lease], until: Timestamp) -> Result<Vec<Held>, Error> {
+        self.probe.there()?;
         self.inner.renew(leases, until).await
     }
     async fn rest(&self, leases: &[Lease], wake_at: Timestamp) -> Result<(), Error> {
@@ -248,9 +273,11 @@ impl JobStore for ProbeStore {
         answer
     }
     async fn reclaim(&self, now: Timestamp) -> Result<u64, Error> {
+        self.probe.there()?;
         self.inner.reclaim(now).await
     }
     async fn next_due(&self, platforms: &[PlatformId]) -> Result<Vec<(PlatformId, Timestamp)>, Error> {
+        self.probe.there()?;
         self.inner.next_due(platforms).await
     }
     async fn release_reconnected(&self, account: AccountId, now: Timestamp) -> Result<u64, Error> {
@@ -263,6 +290,7 @@ impl JobStore for ProbeStore {
         self.inner.depth().await
     }
     async fn clock_offset(&self, now: Timestamp) -> Result<SignedDuration, Error> {
+        self.probe.there()?;
         self.inner.clock_offset(now).await
     }
     async fn woken(&self) {
@@ -330,6 +358,7 @@ impl RateStore for ProbeStore {
         since: Timestamp,
         now: Timestamp,
     ) -> Result<Vec<BucketState>, Error> {
+        self.probe.there()?;
         self.inner.exchange_rates(deltas, since, now).await
     }
 }
@@ -383,6 +412,7 @@ impl AdminStore for ProbeStore {
         self.inner.key_usage().await
     }
     async fn check(&self) -> Result<(), Error> {
+        self.probe.there()?;
         self.inner.check().await
     }
     fn describe(&self) -> String {

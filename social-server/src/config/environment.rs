@@ -18,6 +18,7 @@ const TEXTS: &[&str] = &[
     "rate_limits",
     "request_limits",
     "media_dir",
+    "spill_dir",
     "fetch_http",
     "late_limit",
     "log_format",

@@ -8,6 +8,7 @@ pub mod admin;
 pub mod claims;
 pub mod durable;
 pub mod fences;
+pub mod late;
 pub mod leases;
 pub mod logs;
 pub mod model;
@@ -166,6 +167,11 @@ macro_rules! store_suite {
                 fences: of_an_edit_and_a_write_ahead_exactly_one_counts,
                 fences: an_edit_is_all_or_nothing,
                 fences: an_edit_that_comes_too_late_changes_nothing,
+                late: an_outcome_that_comes_late_takes_the_delivery_from_whoever_holds_it,
+                late: a_late_outcome_never_touches_what_has_ended_or_a_later_call,
+                late: a_late_outcome_can_be_bound_to_an_epoch,
+                late: a_write_that_is_repeated_counts_once,
+                late: a_restore_puts_in_doubt_what_may_have_gone_out_since,
                 writes: every_phase_comes_back_as_it_was_written,
                 writes: numbers_and_times_are_stored_as_given,
                 writes: parts_are_kept_in_order,

@@ -1,0 +1,211 @@
+//! The files: one per process under a lock, lines appended and on disk before the call returns.
+
+use std::{
+    fs::{File, OpenOptions, TryLockError},
+    io::{self, Read as _, Seek as _, SeekFrom, Write as _},
+    path::{Path, PathBuf},
+};
+
+use super::record::Record;
+use crate::crypto::random_token;
+
+/// The name of a file ends so.
+const ENDING: &str = "outcomes";
+/// Beyond this many bytes a file is written anew with what is still needed, and beyond them nothing more is taken.
+const MOST_BYTES: usize = 64 * 1024 * 1024;
+
+/// This process's file. It is made with the first record.
+#[derive(Debug)]
+pub(super) struct OwnFile {
+    folder: PathBuf,
+    open: Option<Open>,
+}
+
+#[derive(Debug)]
+struct Open {
+    file: File,
+    path: PathBuf,
+    bytes: usize,
+    /// An append failed half-way: the next one begins with an end of line.
+    torn: bool,
+}
+
+impl OwnFile {
+    pub(super) fn in_folder(folder: PathBuf) -> Self {
+        Self { folder, open: None }
+    }
+
+    pub(super) fn path(&self) -> Option<&Path> {
+        self.open.as_ref().map(|open| open.path.as_path())
+    }
+
+    pub(super) fn would_be_full(&self, more: usize) -> bool {
+        self.open.as_ref().is_some_and(|open| open.bytes.saturating_add(more) > MOST_BYTES)
+    }
+
+    /// Adds lines; they are on disk when this returns.
+    pub(super) fn append(&mut self, lines: &[u8]) -> io::Result<()> {
+        if self.would_be_full(lines.len()) {
+            return Err(io::Error::new(
+                io::ErrorKind::StorageFull,
+                "the file of outcomes has reached its largest size",
+            ));
+        }
+        let open = match &mut self.open {
+            Some(open) => open,
+            None => self.open.insert(Open::make(&self.folder)?),
+        };
+        let outcome = open.append(lines);
+        open.torn = outcome.is_err();
+        outcome
+    }
+
+    /// A new file that holds these lines takes the place of the old one.
+    pub(super) fn begin_anew(&mut self, lines: &[u8]) -> io::Result<()> {
+        let mut new = Open::make(&self.folder)?;
+        new.append(lines)?;
+        if let Some(old) = self.open.replace(new) {
+            std::fs::remove_file(&old.path)?;
+        }
+        Ok(())
+    }
+
+    /// Nothing in it is needed any more. What stays because of an error is harmless.
+    pub(super) fn empty(&mut self) {
+        if let Some(open) = &mut self.open
+            && open.file.set_len(0).is_ok()
+        {
+            (open.bytes, open.torn) = (0, false);
+        }
+    }
+}
+
+impl Drop for OwnFile {
+    fn drop(&mut self) {
+        // A process that ends in order leaves no empty file behind.
+        if let Some(open) = self.open.as_ref().filter(|open| open.bytes == 0) {
+            let _ = std::fs::remove_file(&open.path);
+        }
+    }
+}
+
+impl Open {
+    fn make(folder: &Path) -> io::Result<Self> {
+        std::fs::create_dir_all(folder)?;
+        let name = format!("{}-{}", std::process::id(), random_token(6));
+        let (made, path) = (folder.join(format!("{name}.new")), folder.join(format!("{name}.{ENDING}")));
+        let mut options = OpenOptions::new();
+        options.create_new(true).read(true).append(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let file = options.open(&made)?;
+        // Locked before it has the name by which others look for files to adopt.
+        file.lock()?;
+        std::fs::rename(&made, &path)?;
+        File::open(folder)?.sync_all()?;
+        Ok(Self { file, path, bytes: 0, torn: false })
+    }
+
+    fn append(&mut self, lines: &[u8]) -> io::Result<()> {
+        if self.torn {
+            self.file.write_all(b"\n")?;
+        }
+        self.file.write_all(lines)?;
+        self.file.sync_data()?;
+        self.bytes = self.bytes.saturating_add(lines.len());
+        Ok(())
+    }
+}
+
+/// The file of a process that has died, locked by this one.
+#[derive(Debug)]
+pub(super) struct DeadFile {
+    file: File,
+    path: PathBuf,
+}
+
+/// A line of such a file.
+#[derive(Debug, PartialEq)]
+pub(super) enum Line {
+    Whole(Record),
+    /// The last one, whose writing did not end: nobody was told that it is kept.
+    Torn(Vec<u8>),
+    /// One that is not as it was written.
+    Unreadable(Vec<u8>),
+}
+
+/// The files in a folder that no living process holds. A folder that is not there has none.
+pub(super) fn dead(folder: &Path, own: Option<&Path>) -> io::Result<Vec<DeadFile>> {
+    let entries = match std::fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let mut dead = Vec::new();
+    for entry in entries {
+        let path = entry?.path();
+        if path.extension().is_none_or(|ending| ending != ENDING) || Some(path.as_path()) == own {
+            continue;
+        }
+        let file = match OpenOptions::new().read(true).write(true).open(&path) {
+            Ok(file) => file,
+            // Another process was quicker.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(error),
+        };
+        match file.try_lock() {
+            Ok(()) => dead.push(DeadFile { file, path }),
+            Err(TryLockError::WouldBlock) => {}
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+    }
+    Ok(dead)
+}
+
+impl DeadFile {
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn lines(&mut self) -> io::Result<Vec<Line>> {
+        let mut text = Vec::new();
+        self.file.seek(SeekFrom::Start(0))?;
+        self.file.read_to_end(&mut text)?;
+        Ok(read_lines(&text))
+    }
+
+    /// Removes the file; what could not be used stays in one beside it.
+    pub(super) fn remove(self, aside: &[u8]) -> io::Result<()> {
+        if !aside.is_empty() {
+            let name = self.path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            append(&self.path.with_file_name(format!("unreadable-{name}.txt")), aside)?;
+        }
+        match std::fs::remove_file(&self.path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn read_lines(text: &[u8]) -> Vec<Line> {
+    let mut lines = Vec::new();
+    let mut pieces = text.split(|byte| *byte == b'\n').peekable();
+    while let Some(piece) = pieces.next() {
+        // Behind the last end of line there is nothing, or what was being written.
+        let ended = pieces.peek().is_some();
+        match (piece.is_empty(), ended.then(|| Record::from_line(piece)).flatten()) {
+            (true, _) => {}
+            (false, Some(record)) => lines.push(Line::Whole(record)),
+            (false, None) if ended => lines.push(Line::Unreadable(piece.to_vec())),
+            (false, None) => lines.push(Line::Torn(piece.to_vec())),
+        }
+    }
+    lines
+}
+
+/// Adds to a file that people look at.
+pub(super) fn append(path: &Path, text: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().create(true).append(true).open(path)?;
+    file.write_all(text)?;
+    file.sync_data()
+}
