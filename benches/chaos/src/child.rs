@@ -55,6 +55,8 @@ pub struct SandboxConfig {
     pub processing_ms: u64,
     /// Whether the networks' limits hold.
     pub limits: bool,
+    /// How long access tokens live, in seconds of the run.
+    pub token_life_s: u64,
 }
 
 /// How a worker runs.
@@ -78,6 +80,9 @@ pub struct WorkerConfig {
     pub in_flight: usize,
     /// Whether it waits for the networks' limits.
     pub limits: bool,
+    /// The folder for what the database cannot take; none unless said.
+    #[serde(default)]
+    pub spill: Option<String>,
 }
 
 /// Becomes what a child is.
@@ -114,8 +119,7 @@ async fn sandbox(config: SandboxConfig) -> Result<(), Failure> {
         // X refuses the same text twice, which would hide a second call from the ledger. (LinkedIn's refusal stays: asking by sending again
         // is what its adapter does.)
         x_duplicate_window_s: 0,
-        // Renewing tokens has a scenario of its own.
-        access_token_ttl_s: Some(7 * 24 * 3600),
+        access_token_ttl_s: Some(config.token_life_s),
         ..Settings::default()
     };
     let clock = WarpClock::new(config.pace, SignedDuration::ZERO);
@@ -143,6 +147,9 @@ async fn worker(config: WorkerConfig) -> Result<(), Failure> {
     }
     if !config.limits {
         social = social.ignore_rate_limits();
+    }
+    if let Some(folder) = &config.spill {
+        social = social.spill_dir(folder);
     }
     let mut worker = social.build()?.worker().named(config.name);
     if config.in_flight > 0 {

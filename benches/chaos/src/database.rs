@@ -1,6 +1,11 @@
 //! A private database for one scenario.
 
-use std::{fmt, path::Path, sync::Arc};
+use std::{
+    fmt, fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::Arc,
+};
 
 use clap::ValueEnum;
 use social_core::Store;
@@ -27,6 +32,14 @@ impl fmt::Display for Kind {
     }
 }
 
+/// A database that is away. An exclusive lock ends with this value.
+#[derive(Debug)]
+pub struct Away(Option<sqlx::SqliteConnection>);
+
+/// A backup on disk.
+#[derive(Debug)]
+pub struct Backup(PathBuf);
+
 /// A database that ends with this value.
 #[derive(Debug)]
 pub struct Database {
@@ -51,6 +64,105 @@ impl Database {
                 Self { kind, url: cluster.admin_url(), cluster: Some(cluster) }
             }
         })
+    }
+
+    /// An empty one that lies on the disk at `path` with everything it needs.
+    ///
+    /// # Errors
+    /// If PostgreSQL is not installed.
+    pub fn open_on(kind: Kind, path: &Path) -> Result<Self, Failure> {
+        match kind {
+            Kind::Sqlite => Self::open(kind, path),
+            Kind::Postgres => {
+                let cluster =
+                    Server::start_as_shipped_in(path).ok_or("PostgreSQL's server programs are not installed")?;
+                Ok(Self { kind, url: cluster.admin_url(), cluster: Some(cluster) })
+            }
+        }
+    }
+
+    /// Takes the database away as a crash would (PostgreSQL, killed), or as somebody who holds its lock does (SQLite), until the answer is
+    /// given to [`give_back`](Self::give_back).
+    ///
+    /// # Errors
+    /// If it cannot be locked.
+    pub async fn take_away(&self) -> Result<Away, Failure> {
+        match self.cluster() {
+            Some(cluster) => {
+                tokio::task::block_in_place(|| cluster.crash());
+                Ok(Away(None))
+            }
+            None => {
+                let mut lock = self.sqlite().await?;
+                sqlx::raw_sql("BEGIN EXCLUSIVE").execute(&mut lock).await?;
+                Ok(Away(Some(lock)))
+            }
+        }
+    }
+
+    /// Ends [`take_away`](Self::take_away).
+    ///
+    /// # Errors
+    /// If it does not come back.
+    pub async fn give_back(&self, away: Away) -> Result<(), Failure> {
+        match away.0 {
+            Some(mut lock) => {
+                sqlx::raw_sql("ROLLBACK").execute(&mut lock).await?;
+                lock.close().await?;
+            }
+            None => tokio::task::block_in_place(|| self.cluster().into_iter().for_each(Server::recover)),
+        }
+        Ok(())
+    }
+
+    /// Takes a backup into `folder` while others work: a copy of a consistent state (SQLite), or of the files of a server that crashed
+    /// and is started again (PostgreSQL).
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub async fn back_up(&self, folder: &Path) -> Result<Backup, Failure> {
+        let Some(cluster) = self.cluster() else {
+            let path = folder.join("backup.db");
+            social_store::SqliteStore::open(&self.url).await?.backup_to(&path).await?;
+            return Ok(Backup(path));
+        };
+        let (data, path) = (self.data()?, folder.join("backup"));
+        tokio::task::block_in_place(|| {
+            cluster.crash();
+            let copied = copy(&data, &path);
+            cluster.recover();
+            copied
+        })?;
+        Ok(Backup(path))
+    }
+
+    /// Puts a backup back. A file of SQLite gets another name, so that nobody who had the old one open can do it harm.
+    ///
+    /// # Errors
+    /// If it cannot be put back.
+    pub fn restore(&mut self, backup: &Backup) -> Result<(), Failure> {
+        let Some(cluster) = self.cluster() else {
+            let path = backup.0.with_file_name("restored.db");
+            fs::copy(&backup.0, &path)?;
+            self.url = format!("sqlite://{}", path.display());
+            return Ok(());
+        };
+        let data = self.data()?;
+        tokio::task::block_in_place(|| {
+            cluster.crash();
+            fs::remove_dir_all(&data)?;
+            let copied = copy(&backup.0, &data);
+            cluster.recover();
+            copied
+        })
+    }
+
+    /// Where the files of a private cluster are: beside its socket.
+    fn data(&self) -> Result<PathBuf, Failure> {
+        let url: url::Url = self.url.parse()?;
+        let host = url.query_pairs().find(|(name, _)| name == "host");
+        let (_, host) = host.ok_or("the cluster has no folder")?;
+        Ok(Path::new(&*host).join("data"))
     }
 
     /// Which kind it is.
@@ -116,4 +228,10 @@ impl Database {
         let options: sqlx::sqlite::SqliteConnectOptions = self.url.parse()?;
         Ok(options.busy_timeout(std::time::Duration::from_secs(30)).connect().await?)
     }
+}
+
+/// A folder with everything in it, owners and rights included.
+fn copy(from: &Path, to: &Path) -> Result<(), Failure> {
+    let status = Command::new("cp").arg("-a").arg(from).arg(to).stdin(Stdio::null()).status()?;
+    if status.success() { Ok(()) } else { Err(format!("{} cannot be copied", from.display()).into()) }
 }

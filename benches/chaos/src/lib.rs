@@ -27,6 +27,7 @@ pub mod child;
 pub mod cli;
 pub mod clock;
 pub mod database;
+pub mod disk;
 pub mod evidence;
 pub mod hurried;
 pub mod load;

@@ -23,7 +23,8 @@ use crate::{
     Failure,
     child::{SandboxConfig, WorkerConfig},
     clock::{Pace, WarpClock, after},
-    database::Database,
+    database::{Backup, Database},
+    disk::Disk,
     evidence::{self, Evidence},
     hurried::Hurried,
     load::{Files, Shape},
@@ -36,6 +37,8 @@ use crate::{
 const TOGETHER: usize = 8;
 /// How long files are processed, in the run's time.
 const PROCESSING_MS: u64 = 4_000;
+/// Access tokens live longer than any run, unless a scenario wants otherwise.
+const LONG_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// What a stage is made of.
 #[derive(Debug, Clone, Copy)]
@@ -52,11 +55,24 @@ pub struct StageOptions {
     pub limits: bool,
     /// Whether there are files in the mix that a network works on for a while: it wants to be asked about them only every ten seconds or so.
     pub slow_files: bool,
+    /// How long access tokens live, in the run's time. Renewing them has a scenario of its own.
+    pub token_life: Duration,
+    /// The size of a disk of its own for the database, in MB. Only who may mount one can have it.
+    pub disk_mb: Option<u32>,
 }
 
 impl Default for StageOptions {
     fn default() -> Self {
-        Self { speed: 1, x: 8, members: 4, pages: true, limits: false, slow_files: true }
+        Self {
+            speed: 1,
+            x: 8,
+            members: 4,
+            pages: true,
+            limits: false,
+            slow_files: true,
+            token_life: LONG_LIFE,
+            disk_mb: None,
+        }
     }
 }
 
@@ -102,6 +118,7 @@ pub struct Stage {
     children: AtomicUsize,
     sandbox: SandboxProcess,
     database: Database,
+    disk: Option<Disk>,
     folder: PathBuf,
 }
 
@@ -112,22 +129,22 @@ impl Stage {
     /// If any of that does not work.
     pub async fn set(run: &Run, options: StageOptions) -> Result<Self, Failure> {
         let folder = run.folder()?;
-        let database = Database::open(run.store, &folder)?;
+        let disk = options.disk_mb.map(Disk::mount).transpose()?;
+        let database = match &disk {
+            Some(disk) => Database::open_on(run.store, disk.path())?,
+            None => Database::open(run.store, &folder)?,
+        };
         let pace = Pace::from_now(options.speed);
-        let config = SandboxConfig { seed: run.seed, pace, processing_ms: PROCESSING_MS, limits: options.limits };
+        let config = SandboxConfig {
+            seed: run.seed,
+            pace,
+            processing_ms: PROCESSING_MS,
+            limits: options.limits,
+            token_life_s: options.token_life.as_secs(),
+        };
         let sandbox = SandboxProcess::start(&folder, &config).await?;
         let (ring, keys) = KeyRing::generate("chaos")?;
-        let mut social = Social::builder()
-            .shared_store(database.store().await?)
-            .keys(ring)
-            .media(DirectoryLibrary::open(folder.join("media"))?)
-            .clock(Arc::new(WarpClock::new(pace, SignedDuration::ZERO)))
-            .late_limit(Duration::from_secs(7 * 24 * 3600))
-            .ignore_rate_limits();
-        for platform in platforms(sandbox.url(), pace)? {
-            social = social.shared_platform(platform);
-        }
-        let social = social.build()?;
+        let social = installation(&database, ring, &folder, sandbox.url(), pace).await?;
         let user = UserId::new();
         let row = User { id: user, email: "chaos@example.org".into(), plan: "chaos".into(), created_at: pace.now() };
         if !social.store().insert_user(&row).await? {
@@ -153,6 +170,7 @@ impl Stage {
             children: AtomicUsize::new(1),
             sandbox,
             database,
+            disk,
             folder,
         };
         stage.places = stage.connect_all(options).await?;
@@ -249,6 +267,23 @@ impl Stage {
         &self.database
     }
 
+    /// The database's own disk, if the options asked for one.
+    #[must_use]
+    pub fn disk(&self) -> Option<&Disk> {
+        self.disk.as_ref()
+    }
+
+    /// Puts a backup back: nobody else may work on the database then.
+    ///
+    /// # Errors
+    /// If it cannot be put back or opened.
+    pub async fn restore(&mut self, backup: &Backup) -> Result<(), Failure> {
+        self.database.restore(backup)?;
+        let ring = KeyRing::parse(&self.keys)?;
+        self.social = installation(&self.database, ring, &self.folder, self.sandbox.url(), self.pace).await?;
+        Ok(())
+    }
+
     /// Where database, files and logs are.
     #[must_use]
     pub fn folder(&self) -> &Path {
@@ -274,18 +309,59 @@ impl Stage {
     /// # Errors
     /// If it is refused.
     pub async fn post(&self, shape: Shape, place: usize, ahead: Duration) -> Result<Planned, Failure> {
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let account = &self.places.get(place).ok_or("there is no such place")?.account;
+        let number = self.number();
         let due = after(self.now(), ahead);
+        self.send(number, shape, place, (!ahead.is_zero()).then_some(due)).await
+    }
+
+    /// The same, over a database that may be away: with one key until it is taken.
+    ///
+    /// # Errors
+    /// If it is not taken within `patience`, in real time.
+    pub async fn insist(
+        &self,
+        shape: Shape,
+        place: usize,
+        ahead: Duration,
+        patience: Duration,
+    ) -> Result<Planned, Failure> {
+        let (number, due, started) = (self.number(), after(self.now(), ahead), Instant::now());
+        loop {
+            match self.send(number, shape, place, Some(due)).await {
+                Ok(planned) => return Ok(planned),
+                Err(error) if started.elapsed() > patience => return Err(error),
+                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+            }
+        }
+    }
+
+    /// The number of the next post, for whoever schedules it in another way and [adopts](Self::adopt) it.
+    pub fn number(&self) -> usize {
+        self.next.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Remembers a post that was scheduled in another way.
+    pub fn adopt(&self, planned: Planned) {
+        self.planned.lock().unwrap_or_else(PoisonError::into_inner).push(planned);
+    }
+
+    async fn send(
+        &self,
+        number: usize,
+        shape: Shape,
+        place: usize,
+        due: Option<Timestamp>,
+    ) -> Result<Planned, Failure> {
+        let account = &self.places.get(place).ok_or("there is no such place")?.account;
         let draft = shape.draft(number, &self.files);
         let mut scheduled = self.social.schedule(&self.user, draft).on([account]).key(format!("chaos-{number}"));
-        if !ahead.is_zero() {
+        if let Some(due) = due {
             scheduled = scheduled.at(due);
         }
         let stored = scheduled.send().await?;
         let delivery = stored.deliveries.first().ok_or("a post without a delivery")?.id;
         let planned = Planned { number, post: stored.post.id, delivery, shape, place, due: stored.post.scheduled_at };
-        self.planned.lock().unwrap_or_else(PoisonError::into_inner).push(planned.clone());
+        self.adopt(planned.clone());
         Ok(planned)
     }
 
@@ -300,16 +376,22 @@ impl Stage {
         spread: Duration,
     ) -> Result<(), Failure> {
         for _ in 0..posts {
-            let place = random.place(self.places.len());
-            let platform = self.places.get(place).map_or("x", |place| place.account.platform.as_str());
-            let shape = match Shape::by_chance(random, platform) {
-                Shape::Image | Shape::Video if !self.slow_files && platform == "linkedin" => Shape::Text,
-                Shape::Video if !self.slow_files => Shape::Image,
-                shape => shape,
-            };
+            let (shape, place) = self.any(random);
             self.post(shape, place, random.between(Duration::ZERO, spread)).await?;
         }
         Ok(())
+    }
+
+    /// A mixed shape and a place by chance.
+    pub fn any(&self, random: &mut crate::random::Random) -> (Shape, usize) {
+        let place = random.place(self.places.len());
+        let platform = self.places.get(place).map_or("x", |place| place.account.platform.as_str());
+        let shape = match Shape::by_chance(random, platform) {
+            Shape::Image | Shape::Video if !self.slow_files && platform == "linkedin" => Shape::Text,
+            Shape::Video if !self.slow_files => Shape::Image,
+            shape => shape,
+        };
+        (shape, place)
     }
 
     /// What a worker of this stage is told; change what should be different.
@@ -325,6 +407,7 @@ impl Stage {
             wrong_ms: 0,
             in_flight: 0,
             limits: self.limits,
+            spill: None,
         }
     }
 
@@ -366,8 +449,23 @@ impl Stage {
     /// # Errors
     /// If it cannot be started.
     pub fn server(&self, arguments: &[&str], program: Option<&Path>) -> Result<Process, Failure> {
+        self.server_with(arguments, program, &[])
+    }
+
+    /// The same with other settings.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub fn server_with(
+        &self,
+        arguments: &[&str],
+        program: Option<&Path>,
+        settings: &[(&'static str, String)],
+    ) -> Result<Process, Failure> {
         let name = format!("server{:04}", self.children.fetch_add(1, Ordering::Relaxed));
-        let variables = self.server_variables();
+        let mut variables = self.server_variables();
+        variables.retain(|(name, _)| settings.iter().all(|(other, _)| other != name));
+        variables.extend_from_slice(settings);
         let variables: Vec<(&str, &str)> = variables.iter().map(|(name, value)| (*name, value.as_str())).collect();
         match program {
             Some(program) => Process::start_program(program, &name, self.folder(), arguments, &variables),
@@ -419,6 +517,27 @@ impl Stage {
         let spread = most_ms.saturating_sub(least_ms);
         self.sandbox.set(&json!({ "latency_ms": least_ms, "latency_spread_ms": spread })).await
     }
+}
+
+/// An installation over the stage's database that schedules and asks.
+async fn installation(
+    database: &Database,
+    ring: KeyRing,
+    folder: &Path,
+    sandbox: &str,
+    pace: Pace,
+) -> Result<Social, Failure> {
+    let mut social = Social::builder()
+        .shared_store(database.store().await?)
+        .keys(ring)
+        .media(DirectoryLibrary::open(folder.join("media"))?)
+        .clock(Arc::new(WarpClock::new(pace, SignedDuration::ZERO)))
+        .late_limit(Duration::from_secs(7 * 24 * 3600))
+        .ignore_rate_limits();
+    for platform in platforms(sandbox, pace)? {
+        social = social.shared_platform(platform);
+    }
+    Ok(social.build()?)
 }
 
 /// The adapters, pointed at a sandbox.

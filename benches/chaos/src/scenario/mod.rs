@@ -1,5 +1,6 @@
 //! The scenarios. Each is a file; [`ALL`] lists them.
 
+mod database;
 mod kill;
 mod liars;
 mod stop;
@@ -33,7 +34,7 @@ pub trait Scenario: Debug + Sync {
 }
 
 /// All of them, in the order in which `all` plays them.
-pub const ALL: &[&dyn Scenario] = &[&kill::Kill, &liars::Liars, &workers::Workers, &stop::Stop];
+pub const ALL: &[&dyn Scenario] = &[&kill::Kill, &liars::Liars, &workers::Workers, &stop::Stop, &database::Database];
 
 /// How a scenario is to be played.
 #[derive(Debug, Clone)]
