@@ -30,6 +30,8 @@ pub enum Unconfirmed {
     Never,
     /// Only if a request for the part in doubt reached the network.
     IfReceived,
+    /// Whenever; the scenario judges by itself.
+    Anyway,
 }
 
 /// What a scenario allows.
@@ -165,7 +167,7 @@ fn ended(verdict: &mut Verdict, delivery: &Delivered, evidence: &Evidence, allow
                 Unconfirmed::IfReceived if received == 0 => {
                     verdict.broken(number, Rule::Unconfirmed, "it waits for a person although no request left");
                 }
-                Unconfirmed::IfReceived => {}
+                Unconfirmed::IfReceived | Unconfirmed::Anyway => {}
             }
         }
         open => verdict.broken(number, Rule::Open, format!("it is still {open}")),

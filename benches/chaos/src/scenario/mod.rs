@@ -3,6 +3,8 @@
 mod database;
 mod kill;
 mod liars;
+mod refresh;
+mod restore;
 mod stop;
 mod workers;
 
@@ -34,7 +36,15 @@ pub trait Scenario: Debug + Sync {
 }
 
 /// All of them, in the order in which `all` plays them.
-pub const ALL: &[&dyn Scenario] = &[&kill::Kill, &liars::Liars, &workers::Workers, &stop::Stop, &database::Database];
+pub const ALL: &[&dyn Scenario] = &[
+    &kill::Kill,
+    &liars::Liars,
+    &workers::Workers,
+    &stop::Stop,
+    &database::Database,
+    &refresh::Refresh,
+    &restore::Restore,
+];
 
 /// How a scenario is to be played.
 #[derive(Debug, Clone)]
