@@ -22,7 +22,7 @@ use crate::{
     error::{Actor, Effect, Error, ErrorKind, Retry},
     phase::{Event, Phase, PhaseName, invariant},
     platform::{Committed, Platform, Prepared},
-    rate::{Ask, BucketKey, Outcome, Turn, Verdict},
+    rate::{Ask, BucketKey, Outcome, Permit, RateScope, Stop, Turn, Verdict, Wait, WaitReason},
     social::Inner,
     store::{Claimed, Delivery, ErrorPatch, LeaseAfter},
     time::{later, positive, signed},
@@ -39,6 +39,8 @@ pub(crate) const LEASE_MARGIN: Duration = Duration::from_secs(5);
 
 /// How long a post waits for an operator before it is looked at again.
 const OPERATOR_PAUSE: Duration = Duration::from_secs(300);
+/// How soon to look again while another worker finds out whether a block is over.
+const PROBE_PAUSE: Duration = Duration::from_secs(5);
 /// A half-made thread that waits for a reconnect is looked at this often.
 const PATIENCE: Duration = Duration::from_secs(3600);
 
@@ -65,6 +67,8 @@ pub(crate) struct Driver<'a> {
     refreshed: bool,
     /// It was told to wait for a limit before.
     waited: bool,
+    /// Reserved before preparing, because the first call finds out whether a block is over.
+    early: Option<Permit>,
 }
 
 /// What to do after a step.
@@ -77,7 +81,7 @@ impl<'a> Driver<'a> {
     pub(crate) fn new(inner: &'a Arc<Inner>, journal: &'a Journal, lease: &'a LeaseGuard, claimed: Claimed) -> Self {
         let waited = claimed.delivery.phase.name() == PhaseName::AwaitingLimit;
         let draft = claimed.draft.resolve(&claimed.delivery.platform, claimed.delivery.account);
-        Self { inner, journal, lease, claimed, draft, refreshed: false, waited }
+        Self { inner, journal, lease, claimed, draft, refreshed: false, waited, early: None }
     }
 
     /// Goes on until the delivery rests, is lost, or is handed back.
@@ -127,6 +131,14 @@ impl<'a> Driver<'a> {
 
     /// Prepare, permit, commit: one round.
     async fn publish(&mut self, platform: &dyn Platform) -> Result<Flow, Error> {
+        let flow = self.publish_once(platform).await;
+        if let Some(unused) = self.early.take() {
+            self.inner.rates.settle(self.now(), unused, Outcome::Unused);
+        }
+        flow
+    }
+
+    async fn publish_once(&mut self, platform: &dyn Platform) -> Result<Flow, Error> {
         if self.lease.stopping() {
             return self.hand_back().await;
         }
@@ -158,7 +170,13 @@ impl<'a> Driver<'a> {
         }
         let keys = self.keys("publish");
         if let Some(wait) = self.inner.rates.check(now, &keys) {
-            return self.await_limit(wait.until, json!({ "rule": wait.rule, "reason": wait.reason })).await;
+            return self.limited(&wait).await;
+        }
+        if self.inner.rates.needs_probe(now, &keys) {
+            match self.reserve(&keys).await? {
+                Ok(permit) => self.early = Some(permit),
+                Err(wait) => return self.limited(&wait).await,
+            }
         }
         let tokens = match self.tokens().await {
             Ok(tokens) => tokens,
@@ -235,13 +253,12 @@ impl<'a> Driver<'a> {
             return self.write(look).await;
         }
         let deadline = platform.descriptor().flow.commit_deadline();
-        let turn = if self.waited { Turn::Waited } else { Turn::New };
-        let ask = Ask { units: 1, turn, chance: self.inner.cx.chance().unit() };
-        let permit = match self.inner.rates.reserve(self.now(), keys, ask) {
-            Verdict::Go(permit) => permit,
-            Verdict::Wait(wait) => {
-                return self.await_limit(wait.until, json!({ "rule": wait.rule, "reason": wait.reason })).await;
-            }
+        let permit = match self.early.take() {
+            Some(permit) => permit,
+            None => match self.reserve(keys).await? {
+                Ok(permit) => permit,
+                Err(wait) => return self.limited(&wait).await,
+            },
         };
 
         // The write-ahead: from here on the delivery may be visible, and a restart will ask before it sends (I1, I2).
@@ -295,7 +312,7 @@ impl<'a> Driver<'a> {
         let outcome = match &answer {
             Ok(_) => Outcome::Accepted,
             Err(error) if error.effect() == Effect::Unknown => Outcome::Inconclusive,
-            Err(error) if limits(error.kind()) => Outcome::Refused { scope: error.scope(), until: self.until(error) },
+            Err(error) if limits(error.kind()) => self.refusal(error),
             Err(_) => Outcome::Accepted,
         };
         self.inner.rates.settle(self.now(), permit, outcome);
@@ -349,6 +366,41 @@ impl<'a> Driver<'a> {
             for key in self.keys(&seen.operation).iter().filter(|key| key.scope() == seen.scope) {
                 self.inner.rates.observe(self.now(), key, seen.observation);
             }
+        }
+    }
+
+    /// Counts a call against the limits, or says when to ask again. What finds out whether a block is over is made by one worker of all.
+    async fn reserve(&self, keys: &[BucketKey]) -> Result<Result<Permit, Wait>, Error> {
+        let turn = if self.waited { Turn::Waited } else { Turn::New };
+        let ask = Ask { units: 1, turn, chance: self.inner.cx.chance().unit() };
+        let permit = match self.inner.rates.reserve(self.now(), keys, ask) {
+            Verdict::Go(permit) => permit,
+            Verdict::Wait(wait) => return Ok(Err(wait)),
+        };
+        for key in permit.probed() {
+            let mine = self.inner.store.begin_probe(&key, self.now(), permit.probes_until()).await;
+            if !matches!(mine, Ok(true)) {
+                self.inner.rates.settle(self.now(), permit, Outcome::Unused);
+                mine?;
+                let rule = key.split('/').nth(1).unwrap_or_default().to_owned();
+                let until = later(self.now(), signed(PROBE_PAUSE));
+                return Ok(Err(Wait { until, rule, scope: RateScope::App, reason: WaitReason::Probing }));
+            }
+        }
+        Ok(Ok(permit))
+    }
+
+    async fn limited(&mut self, wait: &Wait) -> Result<Flow, Error> {
+        self.await_limit(wait.until, json!({ "rule": wait.rule, "reason": wait.reason })).await
+    }
+
+    /// What a refusal means for the limits.
+    fn refusal(&self, error: &Error) -> Outcome {
+        let until = self.until(error);
+        match error.kind() {
+            ErrorKind::Billing => Outcome::Stopped { why: Stop::Billing, until },
+            ErrorKind::Config => Outcome::Stopped { why: Stop::Config, until },
+            _ => Outcome::Refused { scope: error.scope(), until },
         }
     }
 

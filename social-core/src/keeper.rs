@@ -49,6 +49,10 @@ use crate::{
 /// The adapters of an installation by platform.
 pub type Platforms = Arc<BTreeMap<PlatformId, Arc<dyn Platform>>>;
 
+const DAY: u64 = 24 * 3600;
+/// So many days before the end of a grant that cannot be refreshed its person is to be told, once each.
+const NOTICES: [u64; 3] = [1, 7, 14];
+
 /// How long a refresh is this worker's alone: three times what a token endpoint may take.
 const LEASE: Duration = TOKEN_DEADLINE.saturating_mul(3);
 /// How long to wait for another process that is refreshing, and how often to look.
@@ -59,7 +63,7 @@ const TOO_YOUNG: Duration = Duration::from_secs(60);
 /// How often tokens that others changed meanwhile are read again.
 const MOST_READS: u32 = 100;
 /// Tokens that end within this time are looked at by [`TokenKeeper::sweep`]: long-lived ones are due days before their end.
-const SWEEP_HORIZON: Duration = Duration::from_secs(7 * 24 * 3600);
+const SWEEP_HORIZON: Duration = Duration::from_secs(15 * DAY);
 const SWEEP_AT_ONCE: usize = 8;
 
 /// What the tokens of a connection are bound to when they are sealed.
@@ -89,6 +93,8 @@ struct Inner {
     cx: CallContext,
     cache: Mutex<Cache>,
     flights: Mutex<HashMap<ConnectionId, Arc<AsyncMutex<()>>>>,
+    /// How far the last sweep came behind those that end soonest.
+    swept_to: Mutex<Option<(Timestamp, ConnectionId)>>,
 }
 
 /// What [`TokenKeeper::sweep`] did.
@@ -100,6 +106,8 @@ pub struct Swept {
     pub dead: usize,
     /// Refreshes that failed for now.
     pub failed: usize,
+    /// Grants that cannot be refreshed and are about to end, of which this was said for the first time.
+    pub noticed: usize,
 }
 
 impl TokenKeeper {
@@ -107,7 +115,16 @@ impl TokenKeeper {
     #[must_use]
     pub fn new(store: Arc<dyn TokenStore>, vault: Arc<Vault>, platforms: Platforms, cx: CallContext) -> Self {
         let spill = Arc::default();
-        let inner = Inner { spill, store, vault, platforms, cx, cache: Mutex::default(), flights: Mutex::default() };
+        let inner = Inner {
+            spill,
+            store,
+            vault,
+            platforms,
+            cx,
+            cache: Mutex::default(),
+            flights: Mutex::default(),
+            swept_to: Mutex::default(),
+        };
         Self { inner: Arc::new(inner) }
     }
 
@@ -116,7 +133,16 @@ impl TokenKeeper {
     pub(crate) fn spilling(self, spill: Arc<Spill>) -> Self {
         let Inner { store, vault, platforms, cx, .. } = &*self.inner;
         let (store, vault, platforms, cx) = (store.clone(), vault.clone(), platforms.clone(), cx.clone());
-        let inner = Inner { spill, store, vault, platforms, cx, cache: Mutex::default(), flights: Mutex::default() };
+        let inner = Inner {
+            spill,
+            store,
+            vault,
+            platforms,
+            cx,
+            cache: Mutex::default(),
+            flights: Mutex::default(),
+            swept_to: Mutex::default(),
+        };
         Self { inner: Arc::new(inner) }
     }
 
@@ -151,15 +177,26 @@ impl TokenKeeper {
     }
 
     /// Refreshes what is due, the soonest to end first, at most `limit` grants, and marks grants that ended and cannot be refreshed. Unused
-    /// grants stay alive this way. Run it every few minutes; safe in many processes at once.
+    /// grants stay alive this way. Says 14, 7 and 1 days before the end of a grant that cannot be refreshed, once each, that its person has
+    /// to connect again: in the log, and as the metric `social_connection_notices_total`. Run it every few minutes; safe in many
+    /// processes at once. Besides those that end soonest each call looks at further ones, behind where the last call stopped.
     ///
     /// # Errors
     /// `Storage`. A grant that could not be refreshed is counted, not an error.
     pub async fn sweep(&self, limit: usize) -> Result<Swept, Error> {
         let horizon = later(self.inner.cx.now(), signed(SWEEP_HORIZON));
         // Most of those that end soonest may not be due (or are pausing): look at more than may be refreshed.
-        let ids = self.inner.store.expiring(horizon, limit.saturating_mul(10)).await?;
-        let mut ids = ids.into_iter();
+        let most = limit.saturating_mul(10);
+        let mut ids = self.inner.store.expiring(horizon, None, most).await?;
+        if ids.len() == most {
+            // Those at the head may be pausing, or live for hours and be due in minutes; what is due behind them gets its turn too.
+            let from = self.inner.swept_to().filter(|place| Some(place) > ids.last()).or(ids.last().copied());
+            let more = self.inner.store.expiring(horizon, from, most).await?;
+            *self.inner.swept_to.lock().unwrap_or_else(PoisonError::into_inner) =
+                more.last().copied().filter(|_| more.len() == most);
+            ids.extend(more);
+        }
+        let mut ids = ids.into_iter().map(|(_, id)| id);
         let mut visits = FuturesUnordered::new();
         let mut swept = Swept::default();
         loop {
@@ -172,8 +209,10 @@ impl TokenKeeper {
             }
             match visits.next().await {
                 None => break,
-                Some(Ok(true)) => swept.refreshed += 1,
-                Some(Ok(false)) => {}
+                Some(Ok(visit)) => {
+                    swept.refreshed += usize::from(visit.renewed);
+                    swept.noticed += usize::from(visit.noticed);
+                }
                 Some(Err(error)) if error.kind() == ErrorKind::Storage => return Err(error),
                 Some(Err(error)) if error.kind() == ErrorKind::Reconnect => swept.dead += 1,
                 Some(Err(_)) => swept.failed += 1,
@@ -187,15 +226,15 @@ impl TokenKeeper {
         self.inner.cache().forget(id);
     }
 
-    async fn visit(&self, id: ConnectionId) -> Result<bool, Error> {
+    async fn visit(&self, id: ConnectionId) -> Result<Visit, Error> {
         let flight = self.inner.flight(id).lock_owned().await;
         match self.inner.serve(id, Need::Upkeep, flight).await {
             Ok(served) => match served.failed {
                 Some(error) => Err(error),
-                None => Ok(served.renewed),
+                None => Ok(Visit { renewed: served.renewed, noticed: served.noticed }),
             },
             // It was erased since the list was made.
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Visit::default()),
             Err(error) => Err(error),
         }
     }
@@ -212,17 +251,25 @@ enum Need<'a> {
     Upkeep,
 }
 
+/// What a look at a grant for its own sake did.
+#[derive(Default)]
+struct Visit {
+    renewed: bool,
+    noticed: bool,
+}
+
 /// Tokens, and what was done to get them.
 struct Served {
     tokens: Arc<TokenSet>,
     renewed: bool,
+    noticed: bool,
     /// A refresh failed, and the old tokens have to do.
     failed: Option<Error>,
 }
 
 impl Served {
     fn as_they_are(tokens: Arc<TokenSet>) -> Self {
-        Self { tokens, renewed: false, failed: None }
+        Self { tokens, renewed: false, noticed: false, failed: None }
     }
 }
 
@@ -252,9 +299,10 @@ impl Inner {
             let life = Life::of(&stored.connection);
             let now = self.cx.now();
             let forced = is_refused(&current);
+            let noticed = matches!(need, Need::Upkeep) && self.notice(&stored, now).await?;
             if !forced && !life.is_due(now) {
                 self.cache().keep(id, stored.connection.version, &current, life.due_at());
-                return Ok(Served::as_they_are(current));
+                return Ok(Served { noticed, ..Served::as_they_are(current) });
             }
             let style = adapter.descriptor().tokens.refresh;
             if !can_refresh(style, &current, now) {
@@ -262,7 +310,7 @@ impl Inner {
                     return Err(self.bury(&stored, "the grant has ended and cannot be refreshed").await?);
                 }
                 self.cache().keep(id, stored.connection.version, &current, life.ends_at());
-                return Ok(Served::as_they_are(current));
+                return Ok(Served { noticed, ..Served::as_they_are(current) });
             }
             if forced && now < later(stored.connection.updated_at, signed(TOO_YOUNG)) {
                 return Err(too_young());
@@ -300,6 +348,45 @@ impl Inner {
             }
         }
         Err(Error::new(ErrorKind::Conflict, "token.refresh").message("the tokens keep changing").effect_none())
+    }
+
+    /// Says that a grant which cannot be refreshed is about to end, once for each of [`NOTICES`]: the lease, which such a grant never needs for
+    /// a refresh, is held until the next one.
+    async fn notice(&self, stored: &StoredTokens, now: Timestamp) -> Result<bool, Error> {
+        let connection = &stored.connection;
+        let Some(ends_at) = connection.expires_at.filter(|end| !connection.refreshable && *end > now) else {
+            return Ok(false);
+        };
+        let before = |days: u64| later(ends_at, -signed(Duration::from_secs(days * DAY)));
+        // A grant that lives for hours says nothing about days.
+        let level = NOTICES.into_iter().position(|days| before(days) <= now);
+        let Some(level) = level.filter(|level| before(NOTICES[*level]) > connection.updated_at) else {
+            return Ok(false);
+        };
+        if stored.refresh_lease_until.is_some_and(|until| until > now) {
+            return Ok(false);
+        }
+        let next = level.checked_sub(1).map_or(ends_at, |nearer| before(NOTICES[nearer]));
+        let won = self.store.lease_refresh(connection.id, connection.version, now, next, false).await?;
+        if won != RefreshLease::Won {
+            return Ok(false);
+        }
+        let days = NOTICES[level];
+        tracing::warn!(
+            connection.id = %connection.id,
+            user.id = %connection.user,
+            platform.id = %connection.platform,
+            %ends_at,
+            "the connection to {} cannot be refreshed and ends within {days} days: its person has to connect again",
+            connection.platform
+        );
+        let labels = [("platform", connection.platform.to_string()), ("days", days.to_string())];
+        metrics::counter!("social_connection_notices_total", &labels).increment(1);
+        Ok(true)
+    }
+
+    fn swept_to(&self) -> Option<(Timestamp, ConnectionId)> {
+        *self.swept_to.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn lease(&self, stored: &StoredTokens, style: RefreshStyle, now: Timestamp) -> Result<RefreshLease, Error> {

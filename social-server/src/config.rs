@@ -63,6 +63,10 @@ pub struct Config {
     pub media_max_bytes: u64,
     /// What the files of one user may take together, in bytes.
     pub media_quota_bytes: u64,
+    /// Days for which the history and the networks' answers in it are kept; 0 is for ever. Posts and what became of them stay.
+    pub keep_history_days: u32,
+    /// Days for which a file is kept that no open post uses, counted from its upload; 0 is for ever.
+    pub keep_media_days: u32,
     /// Networks that `media_url` may lead to although they are not public. Opens them to every user.
     pub fetch_allow: Vec<IpNetwork>,
     /// `on` lets `media_url` begin with `http://`.
@@ -118,6 +122,8 @@ impl Default for Config {
             spill_dir: None,
             media_max_bytes: 5_000_000_000,
             media_quota_bytes: 50_000_000_000,
+            keep_history_days: 90,
+            keep_media_days: 90,
             fetch_allow: Vec::new(),
             fetch_http: Switch::Off,
             fetch_ports: Vec::new(),

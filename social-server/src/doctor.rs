@@ -6,6 +6,7 @@ use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use serde::Serialize;
 use social_core::{
     Error, Store,
+    rate::{PlatformStop, RateLedger, RateMode, Stop},
     vault::{KeyRing, Vault},
 };
 
@@ -107,7 +108,10 @@ async fn examine(config: &Config, findings: &mut Findings) {
         }
     };
     match tokio::time::timeout(PATIENCE, start::open_store(config)).await {
-        Ok(Ok(store)) => database(&*store, ring, findings).await,
+        Ok(Ok(store)) => {
+            database(&*store, ring, findings).await;
+            stops(config, &*store, findings).await;
+        }
         Ok(Err(error)) => {
             findings.fail(
                 "database",
@@ -246,6 +250,29 @@ async fn database(store: &dyn Store, ring: Option<KeyRing>, findings: &mut Findi
         ),
         Ok(_) => findings.ok("clock", "this machine and the database agree"),
         Err(error) => findings.warn("clock", detail(&error), "Look at the database."),
+    }
+}
+
+/// Networks that take nothing from the whole installation, as its workers have learnt.
+async fn stops(config: &Config, store: &dyn Store, findings: &mut Findings) {
+    let networks = start::networks(config).unwrap_or_default();
+    let rules = networks.iter().map(|one| (one.descriptor().id.to_string(), one.descriptor().limits.clone()));
+    let ledger = RateLedger::new(RateMode::On, rules);
+    let Ok(states) = store.buckets(&ledger.stop_keys()).await else { return };
+    for PlatformStop { platform, reason, rule, until } in ledger.stops(Timestamp::now(), &states) {
+        let text = format!(
+            "{platform} takes nothing from this installation ({}, rule {rule}); tried again at {until}",
+            reason.as_str()
+        );
+        match reason {
+            Stop::Billing => findings.fail("network stop", text, "Pay the bill, or buy credits, at the network."),
+            Stop::Config => findings.fail(
+                "network stop",
+                text,
+                "Look at the app at the network: credentials, permissions, the version of the interface. The history of a waiting post has the details.",
+            ),
+            _ => findings.warn("network stop", text, "Wait; or raise the limit in the settings if the network gave you a larger one."),
+        }
     }
 }
 

@@ -196,6 +196,7 @@ async fn tidy(state: State, recorder: Option<PrometheusHandle>) {
                 }
             }
             _ = hour.tick() => {
+                state.sweep_uploads().await;
                 let (store, now) = (state.social().store(), state.social().call_context().now());
                 let purged = async {
                     store.purge_pending(now).await?;

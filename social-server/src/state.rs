@@ -13,6 +13,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use social_core::{
     Clock, Error, ErrorKind, Platform, PlatformId, Social, Store, UserId, crypto,
     descriptor::Abilities,
+    engine::Retention,
     vault::{KeyRing, Purpose, Vault},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -201,6 +202,9 @@ impl StateBuilder {
         if let Some(clock) = clock {
             builder = builder.clock(clock);
         }
+        let days = |days: u32| (days > 0).then(|| Duration::from_secs(u64::from(days) * 24 * 3600));
+        builder = builder
+            .retention(Retention { history: days(config.keep_history_days), media: days(config.keep_media_days) });
         if let Some(folder) = config.spill_folder() {
             builder = builder.spill_dir(folder);
         }

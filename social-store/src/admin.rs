@@ -179,6 +179,14 @@ impl<B: Backend> AdminStore for SqlStore<B> {
         self.backend.execute(sql, values![before]).await.map_err(storage("idempotency.purge"))
     }
 
+    async fn forget_history(&self, before: Timestamp, limit: u64) -> Result<u64, Error> {
+        self.forget_some_logs(before, limit).await.map_err(storage("logs.purge"))
+    }
+
+    async fn forget_replaced_tokens(&self, before: Timestamp) -> Result<u64, Error> {
+        self.forget_replaced(before).await.map_err(storage("tokens.purge"))
+    }
+
     async fn canaries(&self) -> Result<Vec<(String, Vec<u8>)>, Error> {
         let sql = "SELECT key_id, sealed FROM key_canaries ORDER BY key_id";
         self.all(sql, Vec::new(), |row| Ok((row.text()?, row.bytes()?))).await.map_err(storage("canaries.list"))

@@ -7,15 +7,15 @@ use social_core::{
     id::{AccountId, LogId, PlatformId},
     phase::{Event, PhaseName, RemotePost, invariant},
     store::{
-        ClaimRequest, Claimed, Delivery, Epoch, ErrorPatch, Held, JobStore, Lease, LeaseAfter, LogEntry, PhaseWrite,
-        PostStatus, RESTORED_EPOCHS, RestoreMark, Restored, TakeOver,
+        ClaimRequest, Claimed, Epoch, ErrorPatch, Held, JobStore, Lease, LeaseAfter, LogEntry, PhaseWrite, PostStatus,
+        RESTORED_EPOCHS, RestoreMark, Restored, TakeOver,
     },
 };
 
 use crate::{
     backend::{Backend, SqlStore, Transaction as _},
     fault::{storage, unreadable},
-    row::{Harvest, Reader},
+    row::{Harvest, Reader, Scrap},
     value::{json, values},
 };
 
@@ -121,14 +121,35 @@ impl<B: Backend> JobStore for SqlStore<B> {
         let rows = self.backend.claim(request).await.map_err(storage("jobs.claim_due"))?;
         let mut harvest = Harvest::default();
         for row in &rows {
-            // Such a row stays leased and comes back with a crash counted; it does not keep the others from their work.
+            // It does not keep the others from their work.
             if let Err(error) = harvest.take(row) {
                 tracing::error!(%error, "a delivery that is due cannot be read");
             }
         }
-        if !harvest.spoilt.is_empty() {
-            let writes: Vec<_> = harvest.spoilt.iter().map(|delivery| set_aside(delivery, request.until)).collect();
-            let _ = self.record(&writes).await?;
+        if !harvest.spoilt.is_empty() || !harvest.scraps.is_empty() {
+            let drafts = harvest.spoilt.iter().map(|delivery| {
+                let scrap = Scrap {
+                    id: delivery.id,
+                    epoch: delivery.epoch,
+                    phase: Some(delivery.phase.name()),
+                    checkpoint: delivery.phase.checkpoint().cloned(),
+                    attempt: delivery.attempt,
+                    crashes: delivery.crashes,
+                    committing_since: delivery.committing_since,
+                };
+                set_aside(&scrap, "the stored draft cannot be read", request.until)
+            });
+            let rows = harvest
+                .scraps
+                .iter()
+                .map(|scrap| set_aside(scrap, "the stored delivery cannot be read", request.until));
+            let writes: Vec<_> = drafts.chain(rows).collect();
+            // One by one: what cannot even be set aside must not keep the others in the way.
+            for write in &writes {
+                if let Err(error) = self.record(std::slice::from_ref(write)).await {
+                    tracing::error!(delivery.id = %write.delivery, %error, "a delivery that cannot be read cannot be set aside either");
+                }
+            }
         }
         harvest.claimed.sort_by_key(|claim| (claim.delivery.wake_at, claim.delivery.id));
         Ok(harvest.claimed)
@@ -371,35 +392,32 @@ fn remote_ids<R: crate::row::Columns>(row: &mut Reader<'_, R>) -> sqlx::Result<V
     Ok(whole.into_iter().chain(parts).collect())
 }
 
-/// Takes a delivery whose draft cannot be read out of the queue, where it would be in the way for ever. What may be public already needs a
-/// person, the rest has failed.
-fn set_aside(delivery: &Delivery, now: Timestamp) -> PhaseWrite {
-    let (phase, event) = if delivery.phase.name().may_be_visible() {
-        (PhaseName::Unconfirmed, Event::CannotTell)
-    } else {
-        (PhaseName::Failed, Event::FailedForGood)
-    };
-    let error =
-        Error::new(ErrorKind::Storage, "jobs.claim_due").message("the stored draft cannot be read").retry(Retry::Never);
+/// Takes a delivery that cannot be read out of the queue, where it would be in the way for ever. What may be public already needs a person,
+/// the rest has failed.
+fn set_aside(scrap: &Scrap, why: &'static str, now: Timestamp) -> PhaseWrite {
+    let visible = scrap.phase.is_none_or(PhaseName::may_be_visible) || scrap.committing_since.is_some();
+    let (phase, event) =
+        if visible { (PhaseName::Unconfirmed, Event::CannotTell) } else { (PhaseName::Failed, Event::FailedForGood) };
+    let error = Error::new(ErrorKind::Storage, "jobs.claim_due").message(why).retry(Retry::Never);
     PhaseWrite {
-        delivery: delivery.id,
-        epoch: delivery.epoch,
+        delivery: scrap.id,
+        epoch: scrap.epoch,
         phase,
-        checkpoint: delivery.phase.checkpoint().cloned(),
+        checkpoint: scrap.checkpoint.clone(),
         remote: None,
         part: None,
-        attempt: delivery.attempt,
-        crashes: delivery.crashes,
+        attempt: scrap.attempt,
+        crashes: scrap.crashes,
         wake_at: None,
         due_at: None,
-        committing_since: delivery.committing_since,
+        committing_since: scrap.committing_since,
         error: ErrorPatch::Set(json(&error)),
         lease: LeaseAfter::Release,
         log: LogEntry {
             id: LogId::new(),
             event: event.name().to_owned(),
             success: Some(false),
-            response: serde_json::json!({ "reason": "the stored draft cannot be read" }),
+            response: serde_json::json!({ "reason": why }),
             at: now,
         },
     }

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// How many rows are forgotten at once.
-const PORTION: i64 = 2000;
+const PORTION: u64 = 2000;
 
 impl<B: Backend> SqlStore<B> {
     pub(crate) async fn history(
@@ -86,12 +86,17 @@ impl<B: Backend> SqlStore<B> {
         if added == 1 { Ok(()) } else { Err(sqlx::Error::RowNotFound) }
     }
 
+    /// The oldest rows come first in the order of writing; beyond the first portion without one there is nothing to find.
+    pub(crate) async fn forget_some_logs(&self, before: Timestamp, limit: u64) -> sqlx::Result<u64> {
+        let sql =
+            "DELETE FROM post_logs WHERE created_at < $1 AND seq IN (SELECT seq FROM post_logs ORDER BY seq LIMIT $2)";
+        self.backend.execute(sql, values![before, i64::try_from(limit).unwrap_or(i64::MAX)]).await
+    }
+
     pub(crate) async fn forget_logs(&self, before: Timestamp) -> sqlx::Result<u64> {
         let mut forgotten = 0;
         loop {
-            // The oldest rows come first in the order of writing; beyond the first portion without one there is nothing to find.
-            let sql = "DELETE FROM post_logs WHERE created_at < $1 AND seq IN (SELECT seq FROM post_logs ORDER BY seq LIMIT $2)";
-            let portion = self.backend.execute(sql, values![before, PORTION]).await?;
+            let portion = self.forget_some_logs(before, PORTION).await?;
             forgotten += portion;
             if portion == 0 {
                 return Ok(forgotten);

@@ -52,4 +52,25 @@ impl<B: Backend> MediaStore for SqlStore<B> {
         let sql = "SELECT CAST(coalesce(sum(size_bytes), 0) AS BIGINT) FROM media WHERE user_id = $1";
         Ok(self.one(sql, values![user.uuid()], |row| row.int()).await.map_err(storage("media.bytes"))?.unwrap_or(0))
     }
+
+    async fn old_media(
+        &self,
+        before: Timestamp,
+        after: Option<MediaId>,
+        limit: usize,
+    ) -> Result<Vec<(UserId, MediaId)>, Error> {
+        let old = self.all(
+            "SELECT user_id, id FROM media WHERE id > $2 AND created_at < $1 ORDER BY id LIMIT $3",
+            values![before, after.map_or(uuid::Uuid::nil(), MediaId::uuid), limit],
+            |row| Ok((UserId::from_uuid(row.id()?), MediaId::from_uuid(row.id()?))),
+        );
+        old.await.map_err(storage("media.old"))
+    }
+
+    async fn delete_media(&self, user: UserId, id: MediaId) -> Result<bool, Error> {
+        let sql = "DELETE FROM media WHERE id = $1 AND user_id = $2";
+        let deleted =
+            self.backend.execute(sql, values![id.uuid(), user.uuid()]).await.map_err(storage("media.delete"))?;
+        Ok(deleted > 0)
+    }
 }

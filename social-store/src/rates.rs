@@ -120,6 +120,32 @@ impl<B: Backend> RateStore for SqlStore<B> {
     ) -> Result<Vec<BucketState>, Error> {
         self.exchange(deltas, since, now).await.map_err(storage("rates.exchange"))
     }
+
+    async fn buckets(&self, keys: &[String]) -> Result<Vec<BucketState>, Error> {
+        let mut found = Vec::new();
+        for portion in portions(keys) {
+            let sql = format!(
+                "SELECT key, window_start, window_end, used, allowed, blocked_until FROM rate_buckets WHERE key IN {}",
+                groups(1, portion.len())
+            );
+            let rows = self.all(sql, portion.iter().map(|key| key.as_str().into()).collect(), bucket).await;
+            found.extend(rows.map_err(storage("rates.buckets"))?.into_iter().map(|(_, state)| state));
+        }
+        Ok(found)
+    }
+
+    async fn begin_probe(&self, key: &str, now: Timestamp, until: Timestamp) -> Result<bool, Error> {
+        let taken = self.backend.execute(
+            "UPDATE rate_buckets SET blocked_until = $3, changed_at = CASE WHEN $2 > changed_at THEN $2 ELSE changed_at END \
+             WHERE key = $1 AND blocked_until <= $2",
+            values![key, now, until],
+        );
+        if taken.await.map_err(storage("rates.begin_probe"))? > 0 {
+            return Ok(true);
+        }
+        let shut = self.fetch("SELECT 1 FROM rate_buckets WHERE key = $1 AND blocked_until > $2", values![key, now]);
+        Ok(shut.await.map_err(storage("rates.begin_probe"))?.is_empty())
+    }
 }
 
 #[cfg(test)]

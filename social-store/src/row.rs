@@ -12,7 +12,7 @@ use social_core::{
     account::{Account, AccountProfile, Connection, Version},
     draft::Draft,
     id::{AccountId, ConnectionId, DeliveryId, LogId, PlatformId, PostId, RemotePostId, UserId},
-    phase::{Phase, PhaseName, RemotePost},
+    phase::{Checkpoint, Phase, PhaseName, RemotePost},
     store::{Claimed, Delivery, Epoch, LogRow, Post, SealedTokens, WallTime},
     vault::Sealed,
 };
@@ -307,11 +307,51 @@ pub(crate) struct Harvest {
     pub(crate) claimed: Vec<Claimed>,
     /// Deliveries whose draft cannot be read.
     pub(crate) spoilt: Vec<Delivery>,
+    /// What can be read of deliveries that cannot be read as a whole.
+    pub(crate) scraps: Vec<Scrap>,
+}
+
+/// As much of a row as is needed to take it out of the queue.
+#[derive(Debug)]
+pub(crate) struct Scrap {
+    pub(crate) id: DeliveryId,
+    pub(crate) epoch: Epoch,
+    /// `None` if it is a word that nobody knows.
+    pub(crate) phase: Option<PhaseName>,
+    pub(crate) checkpoint: Option<Checkpoint>,
+    pub(crate) attempt: u32,
+    pub(crate) crashes: u32,
+    pub(crate) committing_since: Option<Timestamp>,
+}
+
+impl Scrap {
+    /// Reads the places of `delivery_columns` that matter, whatever stands in the others.
+    fn of<R: Columns>(row: &R) -> Option<Self> {
+        let text = |at| row.text(at).ok().flatten();
+        let number = |at| row.int(at).ok().flatten().and_then(|number| u32::try_from(number).ok()).unwrap_or_default();
+        Some(Self {
+            id: DeliveryId::from_uuid(row.id(0).ok()??),
+            epoch: Epoch(row.int(9).ok()??),
+            phase: text(5).and_then(|name| PhaseName::parse(&name)),
+            checkpoint: text(6).and_then(|json| serde_json::from_str(&json).ok()),
+            attempt: number(7),
+            crashes: number(8),
+            committing_since: row.at(13).ok().flatten(),
+        })
+    }
 }
 
 impl Harvest {
     /// Reads `delivery_columns` and `claim_columns`.
     pub(crate) fn take<R: Columns>(&mut self, row: &R) -> Result<(), Error> {
+        let taken = self.take_whole(row);
+        if taken.is_err() {
+            self.scraps.extend(Scrap::of(row));
+        }
+        taken
+    }
+
+    fn take_whole<R: Columns>(&mut self, row: &R) -> Result<(), Error> {
         let mut from = Reader::of(row);
         let delivery = delivery(&mut from)?;
         let own = account(&mut from)?;

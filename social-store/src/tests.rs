@@ -160,6 +160,41 @@ pub(crate) async fn a_spoilt_draft_is_set_aside<B: Backend>(store: SqlStore<B>) 
     assert_eq!(store.logs(user, &filter, &PageRequest::default()).await.unwrap().items[0].event, "failed");
 }
 
+/// A row that cannot be read as a whole is taken out of the queue too, instead of being claimed for ever.
+pub(crate) async fn a_spoilt_row_is_set_aside<B: Backend>(store: SqlStore<B>) {
+    let user = UserId::new();
+    let connected = connect(&store, user, &X, 4).await;
+    let new = schedule(&store, user, &connected.accounts, t0()).await;
+    let held = claim(&store, "a", t0(), 4).await;
+    let phases = [PhaseName::Ready, PhaseName::Committing, PhaseName::Scheduled, PhaseName::Ready];
+    let writes: Vec<_> = held
+        .iter()
+        .zip(phases)
+        .map(|(one, phase)| PhaseWrite {
+            lease: LeaseAfter::Release,
+            wake_at: Some(secs(4)),
+            ..write(&one.delivery, phase, secs(3))
+        })
+        .collect();
+    assert_eq!(store.record(&writes).await.unwrap(), [Held::Yes; 4]);
+    let broken = ["parts = '{\"x\": 1}'", "parts = '{\"x\": 1}'", "phase = 'of another age'"];
+    for (one, what) in held.iter().zip(broken) {
+        let sql: &'static str = Box::leak(format!("UPDATE deliveries SET {what} WHERE id = $1").into_boxed_str());
+        assert_eq!(store.backend.execute(sql, values![one.delivery.id.uuid()]).await.unwrap(), 1);
+    }
+    let claimed = claim(&store, "b", secs(5), 9).await;
+    assert_eq!(claimed.iter().map(|one| one.delivery.id).collect::<Vec<_>>(), [held[3].delivery.id]);
+    assert_eq!(claim(&store, "b", secs(5), 9).await.len(), 0, "nobody claims them again");
+    assert_eq!(store.reclaim(secs(9000)).await.unwrap(), 1, "nobody holds them");
+    for (one, expected) in held.iter().zip(["failed", "unconfirmed", "unconfirmed"]) {
+        let rows = store.fetch("SELECT phase FROM deliveries WHERE id = $1", values![one.delivery.id.uuid()]).await;
+        assert_eq!(crate::row::Reader::of(&rows.unwrap()[0]).text().unwrap(), expected);
+    }
+    let filter = LogFilter { post: Some(new.post.id), ..LogFilter::default() };
+    let told = store.logs(user, &filter, &PageRequest::default()).await.unwrap().items;
+    assert_eq!(told.iter().filter(|row| row.response["reason"] == "the stored delivery cannot be read").count(), 3);
+}
+
 /// What is old is forgotten, what is not stays.
 pub(crate) async fn old_rows_are_forgotten<B: Backend>(store: SqlStore<B>) {
     let user = UserId::new();
@@ -273,6 +308,7 @@ macro_rules! all_shared_tests {
             a_stored_status_follows_the_outcome,
             a_batch_that_is_repeated_counts_once,
             a_spoilt_draft_is_set_aside,
+            a_spoilt_row_is_set_aside,
             old_rows_are_forgotten,
             errors_do_not_quote_rows,
             posts_that_arrive_together_do_not_share_their_fate,

@@ -221,12 +221,19 @@ impl<B: Backend> TokenStore for SqlStore<B> {
         self.erase_connection(id).await.map_err(storage("tokens.delete"))
     }
 
-    async fn expiring(&self, before: Timestamp, limit: usize) -> Result<Vec<ConnectionId>, Error> {
+    async fn expiring(
+        &self,
+        before: Timestamp,
+        after: Option<(Timestamp, ConnectionId)>,
+        limit: usize,
+    ) -> Result<Vec<(Timestamp, ConnectionId)>, Error> {
+        // No token that is still of interest ended before 1970.
+        let (at, id) = after.map_or((Timestamp::UNIX_EPOCH, uuid::Uuid::nil()), |(at, id)| (at, id.uuid()));
         let ids = self.all(
-            "SELECT id FROM connections WHERE expires_at < $1 AND expires_at IS NOT NULL AND status <> 'needs_reconnect' \
-             ORDER BY expires_at, id LIMIT $2",
-            values![before, limit],
-            connection_id,
+            "SELECT expires_at, id FROM connections WHERE expires_at < $1 AND expires_at IS NOT NULL AND status <> 'needs_reconnect' \
+             AND expires_at >= $3 AND (expires_at > $3 OR id > $4) ORDER BY expires_at, id LIMIT $2",
+            values![before, limit, at, id],
+            |row| Ok((row.at()?, connection_id(row)?)),
         );
         ids.await.map_err(storage("tokens.expiring"))
     }

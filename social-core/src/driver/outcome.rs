@@ -10,7 +10,7 @@ use crate::{
     account::TokenSet,
     error::{Error, ErrorKind, Retry},
     phase::{Checkpoint, Event, PhaseName, RemotePost},
-    rate::RateScope,
+    rate::{Outcome, RateScope},
     store::{ErrorPatch, LeaseAfter},
     time::{later, signed},
 };
@@ -91,11 +91,7 @@ impl Driver<'_> {
                 let until = self.until(&error).unwrap_or_else(|| later(now, signed(Duration::from_secs(60))));
                 if name != PhaseName::Committing {
                     // A commit has reported to the ledger already.
-                    let scope = error.scope().unwrap_or(RateScope::Account);
-                    let keys = self.keys("media");
-                    if let Some(key) = keys.iter().find(|key| key.scope() == scope).or(keys.first()) {
-                        self.inner.rates.block(now, key, Some(until));
-                    }
+                    self.refused_before_commit(&error, until);
                 }
                 self.rest_with_error(Event::Limited, until, &error).await
             }
@@ -116,6 +112,22 @@ impl Driver<'_> {
                     }
                 }
             },
+        }
+    }
+
+    /// Tells the ledger of a refusal while preparing.
+    fn refused_before_commit(&mut self, error: &Error, until: Timestamp) {
+        let (now, refusal) = (self.now(), self.refusal(error));
+        let keys = self.keys("media");
+        match (refusal, self.early.take()) {
+            (refusal, Some(probe)) => self.inner.rates.settle(now, probe, refusal),
+            (Outcome::Stopped { why, .. }, None) => self.inner.rates.stop(now, &keys, why, Some(until)),
+            (_, None) => {
+                let scope = error.scope().unwrap_or(RateScope::Account);
+                if let Some(key) = keys.iter().find(|key| key.scope() == scope).or(keys.first()) {
+                    self.inner.rates.block(now, key, Some(until));
+                }
+            }
         }
     }
 

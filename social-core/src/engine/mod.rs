@@ -2,6 +2,7 @@
 
 mod journal;
 mod lease;
+mod retention;
 pub(crate) mod spill;
 
 use std::{
@@ -17,8 +18,12 @@ use tokio::{sync::Notify, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use self::lease::Leases;
-pub use self::spill::Recovered;
+pub(crate) use self::retention::tidy;
 pub(crate) use self::{journal::Journal, lease::LeaseGuard};
+pub use self::{
+    retention::{Retention, Tidied},
+    spill::Recovered,
+};
 pub use crate::driver::Stopped;
 use crate::{
     driver::Driver,
@@ -37,6 +42,11 @@ const CLAIM_AHEAD: Duration = Duration::from_millis(750);
 const CLAIM_LATEST: Duration = Duration::from_millis(250);
 /// The most that one claim takes from one network.
 const CLAIM_BATCH: usize = 200;
+/// One account takes so many places of its network's lane at the most, or a quarter of a small one. What it has beyond that waits beside
+/// the lane, so that a long queue of one account does not keep the others out.
+const ACCOUNT_PLACES: usize = 16;
+/// So many deliveries of a network may wait beside its lane; beyond that they take places like all others.
+const MOST_ASIDE: usize = 4096;
 /// How long a free place in a full lane waits for others, so that one claim fills them all.
 const GATHER: Duration = Duration::from_millis(5);
 /// Something may have become due without anybody telling: look at least this often.
@@ -49,6 +59,8 @@ const RECLAIM_EVERY: Duration = Duration::from_secs(10);
 const EXCHANGE_EVERY: Duration = Duration::from_secs(1);
 /// How often tokens are looked after: what a process that died in a refresh left is settled within a minute after its lease.
 const SWEEP_EVERY: Duration = Duration::from_secs(45);
+/// How often what is not needed any more is thrown away.
+const TIDY_EVERY: Duration = Duration::from_secs(24 * 3600);
 /// How often the clock is compared with the database's.
 const CALIBRATE_EVERY: Duration = Duration::from_secs(30);
 /// How long calls that are under way may take when the worker is stopped.
@@ -78,15 +90,25 @@ struct Run {
     leases: Leases,
     stop: CancellationToken,
     wake: Arc<Notify>,
-    accounts: Mutex<HashMap<AccountId, VecDeque<(Claimed, LeaseGuard)>>>,
+    accounts: Mutex<HashMap<AccountId, VecDeque<Waiting>>>,
     lanes: Mutex<HashMap<PlatformId, LaneState>>,
     most_in_flight: Option<usize>,
+}
+
+/// A claimed delivery that waits for its account.
+struct Waiting {
+    claimed: Claimed,
+    guard: LeaseGuard,
+    /// It waits behind so many of its account that it takes no place in the lane yet.
+    aside: bool,
 }
 
 /// How full a network's lane is.
 #[derive(Debug, Default, Clone, Copy)]
 struct LaneState {
     busy: usize,
+    /// Held besides, behind others of the same account.
+    aside: usize,
     /// The last claim took all that it might: there may be more that wakes up from this instant on, to be fetched when half of the lane is
     /// free.
     more: Option<Timestamp>,
@@ -159,6 +181,7 @@ impl Worker {
         background.spawn(run.clone().exchange_rates());
         background.spawn(run.clone().every(SWEEP_EVERY, Chore::Sweep));
         background.spawn(run.clone().every(CALIBRATE_EVERY, Chore::Calibrate));
+        background.spawn(run.clone().every(TIDY_EVERY, Chore::Tidy));
         let mut tasks = JoinSet::new();
         let ends = {
             tokio::pin!(shutdown);
@@ -243,6 +266,7 @@ enum Chore {
     Reclaim,
     Sweep,
     Calibrate,
+    Tidy,
 }
 
 impl Run {
@@ -330,13 +354,25 @@ impl Run {
         let lease = Lease { delivery: claimed.delivery.id, epoch: claimed.delivery.epoch };
         let guard = LeaseGuard::new(lease, ends, self.stop.clone(), self.inner.cx.clock().clone());
         self.leases.insert(guard.clone());
-        self.lane(&claimed.delivery.platform, |lane| lane.busy += 1);
-        let account = claimed.delivery.account;
+        let (account, platform) = (claimed.delivery.account, claimed.delivery.platform.clone());
+        let places = ACCOUNT_PLACES.min(self.most(&platform).div_ceil(4));
         let mut accounts = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
+        // The one that is being served is not in its queue any more.
+        let ahead = accounts.get(&account).map_or(0, |queue| queue.len() + 1);
+        let aside = self.lane(&platform, |lane| {
+            let aside = ahead >= places && lane.aside < MOST_ASIDE;
+            if aside {
+                lane.aside += 1;
+            } else {
+                lane.busy += 1;
+            }
+            aside
+        });
+        let waiting = Waiting { claimed, guard, aside };
         if let Some(queue) = accounts.get_mut(&account) {
-            queue.push_back((claimed, guard));
+            queue.push_back(waiting);
         } else {
-            accounts.insert(account, VecDeque::from([(claimed, guard)]));
+            accounts.insert(account, VecDeque::from([waiting]));
             tasks.spawn(self.clone().serve_account(account));
         }
     }
@@ -351,8 +387,14 @@ impl Run {
                 }
                 next
             };
-            let Some((claimed, guard)) = next else { return };
+            let Some(Waiting { claimed, guard, aside }) = next else { return };
             let platform = claimed.delivery.platform.clone();
+            if aside {
+                self.lane(&platform, |lane| {
+                    lane.aside = lane.aside.saturating_sub(1);
+                    lane.busy += 1;
+                });
+            }
             let lease = guard.lease();
             // A panic in an adapter must not take the account's queue and its leases with it.
             if AssertUnwindSafe(self.serve(claimed, &guard)).catch_unwind().await.is_err() {
@@ -447,6 +489,7 @@ impl Run {
                 Chore::Reclaim => self.reclaim().await,
                 Chore::Sweep => self.inner.keeper.sweep(100).await.map(drop),
                 Chore::Calibrate => calibrate(&self.inner).await,
+                Chore::Tidy => tidy(&self.inner).await.map(drop),
             };
             if let Err(error) = outcome {
                 tracing::warn!(%error, "a chore of the worker failed and is tried again");

@@ -80,7 +80,7 @@ impl Inner {
                 return Err(error);
             }
         };
-        Ok(Served { tokens, renewed: true, failed: None })
+        Ok(Served { tokens, renewed: true, noticed: false, failed: None })
     }
 
     /// Stores new tokens if those that they replace are still there. Answers with the tokens that count afterwards.
@@ -218,7 +218,7 @@ impl Inner {
         }
         if !forced && life.is_usable(now) {
             self.cache().keep(id, seen, &current, Some(free_at.min(life.usable_until())));
-            return Ok(Served { tokens: current, renewed: false, failed: Some(error) });
+            return Ok(Served { tokens: current, renewed: false, noticed: false, failed: Some(error) });
         }
         Err(match error.kind() {
             ErrorKind::Config | ErrorKind::Billing => error,

@@ -294,7 +294,12 @@ impl TokenStore for MemoryTokens {
     async fn delete(&self, id: ConnectionId) -> Result<bool, Error> {
         Ok(self.rows.lock().unwrap().remove(&id).is_some())
     }
-    async fn expiring(&self, before: Timestamp, limit: usize) -> Result<Vec<ConnectionId>, Error> {
+    async fn expiring(
+        &self,
+        before: Timestamp,
+        after: Option<(Timestamp, ConnectionId)>,
+        limit: usize,
+    ) -> Result<Vec<(Timestamp, ConnectionId)>, Error> {
         let rows = self.rows.lock().unwrap();
         let mut found: Vec<_> = rows
             .values()
@@ -302,7 +307,7 @@ impl TokenStore for MemoryTokens {
             .filter_map(|row| row.connection.expires_at.filter(|end| *end < before).map(|end| (end, row.connection.id)))
             .collect();
         found.sort();
-        Ok(found.into_iter().map(|(_, id)| id).take(limit).collect())
+        Ok(found.into_iter().filter(|place| after.is_none_or(|after| *place > after)).take(limit).collect())
     }
     async fn lease_refresh(
         &self,
@@ -847,6 +852,55 @@ async fn a_sweep_counts_what_failed_and_buries_what_has_ended() {
     pass(2 * MINUTE).await;
     assert_eq!(keeper.sweep(10).await.unwrap(), Swept { dead: 1, ..Swept::default() });
     assert_eq!(world.status(), ConnectionStatus::NeedsReconnect);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_due_behind_many_that_are_not_gets_its_turn() {
+    let world = World::new(RefreshStyle::Rotating).await;
+    let keeper = world.keeper();
+    // Forty that end within hours and are not due; one behind them that ends in days and is.
+    for number in 1..40 {
+        world.grant(number).await;
+    }
+    let late = world.grant(99).await;
+    {
+        let mut rows = world.store.rows.lock().unwrap();
+        let connection = &mut rows.get_mut(&late).unwrap().connection;
+        connection.expires_at = Some(later(world.cx.now(), 5 * 24 * HOUR));
+        connection.updated_at = later(world.cx.now(), -60 * 24 * HOUR);
+    }
+    let mut refreshed = 0;
+    for _ in 0..5 {
+        refreshed += keeper.sweep(1).await.unwrap().refreshed;
+    }
+    assert_eq!(refreshed, 1, "sweeps of ten each come to the one behind forty");
+    assert_eq!(world.store.row(late).connection.version, Version(2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_grant_that_cannot_be_refreshed_is_announced_14_7_and_1_days_before_its_end_once_each() {
+    let world = World::new(RefreshStyle::None).await;
+    let begun = world.cx.now();
+    {
+        let mut rows = world.store.rows.lock().unwrap();
+        rows.get_mut(&world.id).unwrap().connection.expires_at = Some(later(begun, 60 * 24 * HOUR));
+    }
+    // One that lives for hours says nothing about days.
+    let brief = world.grant(1).await;
+    let processes = [world.keeper(), world.keeper()];
+    let mut told = Vec::new();
+    for hour in 0..60 * 24 {
+        for keeper in &processes {
+            let swept = keeper.sweep(10).await.unwrap();
+            told.extend(std::iter::repeat_n(60 - hour / 24, swept.noticed));
+        }
+        // A process that begins anew does not say it again.
+        let swept = world.keeper().sweep(10).await.unwrap();
+        assert_eq!(swept.noticed, 0, "hour {hour}");
+        pass(HOUR).await;
+    }
+    assert_eq!(told, [14, 7, 1]);
+    assert_eq!(world.store.row(brief).connection.status, ConnectionStatus::NeedsReconnect);
 }
 
 #[tokio::test(start_paused = true)]

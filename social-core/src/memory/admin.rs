@@ -20,6 +20,7 @@ pub(super) struct Admin {
     requests: Map<(UserId, String), Request>,
     canaries: Map<String, Vec<u8>>,
     media: Map<MediaId, (UserId, StoredMedia)>,
+    media_since: Map<MediaId, Timestamp>,
 }
 
 #[derive(Debug)]
@@ -147,6 +148,14 @@ impl AdminStore for MemoryStore {
         Ok((had - requests.len()) as u64)
     }
 
+    async fn forget_history(&self, before: Timestamp, limit: u64) -> Result<u64, Error> {
+        Ok(self.state().logs.forget(before, limit))
+    }
+
+    async fn forget_replaced_tokens(&self, before: Timestamp) -> Result<u64, Error> {
+        Ok(self.state().forget_replaced(before))
+    }
+
     async fn canaries(&self) -> Result<Vec<(String, Vec<u8>)>, Error> {
         Ok(self.state().admin.canaries.iter().map(|(id, sealed)| (id.clone(), sealed.clone())).collect())
     }
@@ -176,12 +185,13 @@ impl AdminStore for MemoryStore {
 
 #[async_trait]
 impl MediaStore for MemoryStore {
-    async fn insert_media(&self, user: UserId, media: &StoredMedia, _now: Timestamp) -> Result<(), Error> {
-        let files = &mut self.state().admin.media;
-        if files.contains_key(&media.id) {
+    async fn insert_media(&self, user: UserId, media: &StoredMedia, now: Timestamp) -> Result<(), Error> {
+        let admin = &mut self.state().admin;
+        if admin.media.contains_key(&media.id) {
             return Err(taken("media.insert", "a file with this id exists"));
         }
-        files.insert(media.id, (user, media.clone()));
+        admin.media.insert(media.id, (user, media.clone()));
+        admin.media_since.insert(media.id, now);
         Ok(())
     }
 
@@ -198,5 +208,30 @@ impl MediaStore for MemoryStore {
             .filter(|(owner, _)| *owner == user)
             .map(|(_, media)| media.facts.size_bytes)
             .sum())
+    }
+
+    async fn old_media(
+        &self,
+        before: Timestamp,
+        after: Option<MediaId>,
+        limit: usize,
+    ) -> Result<Vec<(UserId, MediaId)>, Error> {
+        let state = self.state();
+        let admin = &state.admin;
+        let old = admin
+            .media
+            .iter()
+            .filter(|(id, _)| after < Some(**id) && admin.media_since.get(*id).is_some_and(|since| *since < before));
+        Ok(old.map(|(id, (user, _))| (*user, *id)).take(limit).collect())
+    }
+
+    async fn delete_media(&self, user: UserId, id: MediaId) -> Result<bool, Error> {
+        let admin = &mut self.state().admin;
+        let there = admin.media.get(&id).is_some_and(|(owner, _)| *owner == user);
+        if there {
+            admin.media.remove(&id);
+            admin.media_since.remove(&id);
+        }
+        Ok(there)
     }
 }

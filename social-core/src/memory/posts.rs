@@ -108,6 +108,22 @@ impl Logs {
         self.places.get(&id).and_then(|place| self.rows.get(*place)).is_some_and(|record| record.user == user)
     }
 
+    /// Forgets the oldest rows. Their places stay taken: places are cursors.
+    pub(super) fn forget(&mut self, before: Timestamp, limit: u64) -> u64 {
+        let mut forgotten = 0;
+        for (place, record) in self.rows.iter_mut().enumerate() {
+            if forgotten == limit {
+                break;
+            }
+            if record.row.created_at < before && self.by_user.remove(&(record.user, place)) {
+                self.places.remove(&record.row.id);
+                record.row.response = serde_json::Value::Null;
+                forgotten += 1;
+            }
+        }
+        forgotten
+    }
+
     /// When the newest row was written.
     pub(super) fn newest(&self) -> Option<Timestamp> {
         self.rows.last().map(|record| record.row.created_at)

@@ -39,4 +39,21 @@ impl RateStore for MemoryStore {
         let told = rates.iter().filter(|(key, (changed, _))| *changed >= since || touched.contains(key.as_str()));
         Ok(told.map(|(_, (_, state))| state.clone()).collect())
     }
+
+    async fn buckets(&self, keys: &[String]) -> Result<Vec<BucketState>, Error> {
+        let state = self.state();
+        Ok(keys.iter().filter_map(|key| state.rates.0.get(key)).map(|(_, state)| state.clone()).collect())
+    }
+
+    async fn begin_probe(&self, key: &str, now: Timestamp, until: Timestamp) -> Result<bool, Error> {
+        let mut state = self.state();
+        let Some((changed, bucket)) = state.rates.0.get_mut(key) else { return Ok(true) };
+        let Some(blocked_until) = bucket.blocked_until else { return Ok(true) };
+        if blocked_until > now {
+            return Ok(false);
+        }
+        bucket.blocked_until = Some(until);
+        *changed = now.max(*changed);
+        Ok(true)
+    }
 }

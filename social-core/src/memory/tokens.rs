@@ -16,6 +16,7 @@ pub(super) struct ConnectionRow {
     pub(super) connection: Connection,
     pub(super) tokens: SealedTokens,
     previous: Option<SealedTokens>,
+    replaced_at: Option<Timestamp>,
     remote_user: String,
     lease_until: Option<Timestamp>,
     intent_at: Option<Timestamp>,
@@ -37,6 +38,15 @@ impl State {
             .values()
             .filter(|row| row.connection.created_at < new.connection.created_at && who(row) == who(new));
         older.map(|row| row.connection.id).collect()
+    }
+
+    pub(super) fn forget_replaced(&mut self, before: Timestamp) -> u64 {
+        let mut forgotten = 0;
+        for row in self.connections.values_mut().filter(|row| row.replaced_at.is_some_and(|at| at < before)) {
+            (row.previous, row.replaced_at) = (None, None);
+            forgotten += 1;
+        }
+        forgotten
     }
 
     pub(super) fn erase_connection(&mut self, id: ConnectionId) -> bool {
@@ -75,6 +85,7 @@ impl TokenStore for MemoryStore {
             connection: new.connection.clone(),
             tokens: new.tokens.clone(),
             previous: None,
+            replaced_at: None,
             remote_user: new.remote_user.clone(),
             lease_until: None,
             intent_at: None,
@@ -98,6 +109,7 @@ impl TokenStore for MemoryStore {
         let mut state = self.state();
         let Some(row) = state.unchanged(id, seen) else { return Ok(Swap::Stale) };
         row.previous = Some(std::mem::replace(&mut row.tokens, new.tokens.clone()));
+        row.replaced_at = Some(new.at);
         let connection = &mut row.connection;
         connection.expires_at = new.expires_at;
         connection.refresh_expires_at = new.refresh_expires_at;
@@ -143,7 +155,12 @@ impl TokenStore for MemoryStore {
         Ok(self.state().erase_connection(id))
     }
 
-    async fn expiring(&self, before: Timestamp, limit: usize) -> Result<Vec<ConnectionId>, Error> {
+    async fn expiring(
+        &self,
+        before: Timestamp,
+        after: Option<(Timestamp, ConnectionId)>,
+        limit: usize,
+    ) -> Result<Vec<(Timestamp, ConnectionId)>, Error> {
         let state = self.state();
         let working = state
             .connections
@@ -152,11 +169,11 @@ impl TokenStore for MemoryStore {
             .filter(|c| c.status != ConnectionStatus::NeedsReconnect);
         let mut ending: Vec<_> = working
             .filter_map(|c| Some((c.expires_at?, c.id)))
-            .filter(|(expires_at, _)| *expires_at < before)
+            .filter(|place| place.0 < before && after.is_none_or(|after| *place > after))
             .collect();
         ending.sort_unstable();
         ending.truncate(limit);
-        Ok(ending.into_iter().map(|(_, id)| id).collect())
+        Ok(ending)
     }
 
     async fn lease_refresh(

@@ -42,6 +42,33 @@ pub enum Verdict {
     Wait(Wait),
 }
 
+/// Why a whole network is closed to this installation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stop {
+    /// The operator's bill with the network.
+    Billing,
+    /// Credentials, permissions of the app, a version that was switched off.
+    Config,
+    /// Too many calls, so that the network refuses all of the app's.
+    Throttled,
+    /// A limit of the app is used up, such as that of a day.
+    Limit,
+}
+
+impl Stop {
+    /// The name in JSON and metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Billing => "billing",
+            Self::Config => "config",
+            Self::Throttled => "throttled",
+            Self::Limit => "limit",
+        }
+    }
+}
+
 /// What was reserved. Dropping it unreported counts as used, and lets the next probe go after a minute.
 #[derive(Debug)]
 #[must_use = "report what became of the call with `settle`"]
@@ -53,10 +80,23 @@ pub struct Permit {
 }
 
 impl Permit {
-    /// Whether the call is the one that finds out if a block is over. Workers that share a store exchange at once then.
+    /// Whether the call is the one that finds out if a block is over. Workers that share a store agree first which of them makes it.
     #[must_use]
     pub fn is_probe(&self) -> bool {
         self.probes != 0
+    }
+
+    /// The buckets that the call finds out about, as a store keeps them.
+    #[must_use]
+    pub fn probed(&self) -> Vec<String> {
+        let probed = self.keys.iter().enumerate().filter(|(at, _)| self.probes & (1 << (at % 64)) != 0);
+        probed.map(|(_, key)| key.text()).collect()
+    }
+
+    /// Until when the call may take before somebody else finds it out.
+    #[must_use]
+    pub fn probes_until(&self) -> Timestamp {
+        super::bucket::instant(self.issued + super::bucket::PROBE_LEASE)
     }
 }
 
@@ -98,6 +138,13 @@ pub enum Outcome {
         /// Whose limit, if it said so; otherwise the narrowest that fits.
         scope: Option<RateScope>,
         /// Until when, if it said so. A time in the past counts as unsaid, one beyond a day (or the window) as a day.
+        until: Option<Timestamp>,
+    },
+    /// The network refuses everybody until an operator has acted: the bill, the app, the version.
+    Stopped {
+        /// Why.
+        why: Stop,
+        /// Until when nobody asks again; as with `Refused`.
         until: Option<Timestamp>,
     },
     /// Nobody knows: a timeout, a broken line, a server error.

@@ -13,7 +13,7 @@ pub(super) const DAY: i64 = 24 * 3600 * SECOND;
 pub(super) const YEAR: i64 = 366 * DAY;
 
 /// A probe that nobody reports about is given up after this time.
-const PROBE_LEASE: i64 = 60 * SECOND;
+pub(super) const PROBE_LEASE: i64 = 60 * SECOND;
 /// How soon to look again while a probe is out, and the pause after one that found nothing out.
 const PROBE_GAP: i64 = 5 * SECOND;
 const PROBE_AGAIN: i64 = 30 * SECOND;
@@ -221,6 +221,11 @@ impl Bucket {
         let until = stated.unwrap_or_else(|| unstated_end(rule, now, strikes));
         rare.block = Some(Block { until, strikes, probe_until: 0 });
         rare.change = Some(BlockChange::Until(instant(until)));
+    }
+
+    /// Whether the next call finds out if a block is over.
+    pub(super) fn needs_probe(&self, now: i64) -> bool {
+        self.block_ref().is_some_and(|block| now >= block.until && now >= block.probe_until)
     }
 
     /// A probe was accepted: the bucket is open again.

@@ -8,9 +8,9 @@ use jiff::Timestamp;
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::ask::{Ask, Observation, Outcome, Permit, Turn, Verdict, Wait, WaitReason};
+use super::ask::{Ask, Observation, Outcome, Permit, Stop, Turn, Verdict, Wait, WaitReason};
 use super::bucket::{self, Bucket, Gate};
-use super::rule::{BucketKey, RateRule, RateScope, Rule, WindowKind};
+use super::rule::{BILLING, BucketKey, CONFIG, RateRule, RateScope, Rule, THROTTLE, THROTTLE_APP, WindowKind};
 use super::shared::{BucketDelta, BucketState};
 
 /// Whether limits hold callers back.
@@ -82,8 +82,8 @@ const STORM_SPAN: i64 = 60 * bucket::SECOND;
 pub(super) const SWEEP_MIN: usize = 1024;
 
 impl RateLedger {
-    /// A ledger for these networks with their rules. Each network gets two more, `throttle` and `throttle-app`, which have no amount
-    /// and carry the blocks of calls that no other rule covers.
+    /// A ledger for these networks with their rules. Each network gets four more, which have no amount and carry blocks: `throttle` and
+    /// `throttle-app` for calls that no other rule covers, `billing` and `config` for what stops the whole network until an operator acts.
     #[must_use]
     pub fn new(mode: RateMode, platforms: impl IntoIterator<Item = (String, Vec<RateRule>)>) -> Self {
         let mut index = 0;
@@ -93,19 +93,24 @@ impl RateLedger {
                 // Narrow before wide: a refusal without a scope is charged to the first that fits.
                 rules.sort_by_key(|rule| narrowness(rule.per));
                 let limited = rules.into_iter().map(|rule| (rule, true));
-                let implicit =
-                    [("throttle", RateScope::Account), ("throttle-app", RateScope::App)].map(|(name, per)| {
-                        let window = Duration::from_secs(3600);
-                        let facts = RateRule {
-                            name: name.to_owned(),
-                            per,
-                            operations: Vec::new(),
-                            amount: u32::MAX,
-                            window,
-                            kind: WindowKind::Fixed,
-                        };
-                        (facts, false)
-                    });
+                let implicit = [
+                    (THROTTLE, RateScope::Account),
+                    (THROTTLE_APP, RateScope::App),
+                    (BILLING, RateScope::App),
+                    (CONFIG, RateScope::App),
+                ]
+                .map(|(name, per)| {
+                    let window = Duration::from_secs(3600);
+                    let facts = RateRule {
+                        name: name.to_owned(),
+                        per,
+                        operations: Vec::new(),
+                        amount: u32::MAX,
+                        window,
+                        kind: WindowKind::Fixed,
+                    };
+                    (facts, false)
+                });
                 let rules = limited
                     .chain(implicit)
                     .map(|(facts, limited)| {
@@ -198,6 +203,18 @@ impl RateLedger {
             Outcome::Refused { scope, until } => {
                 state.refused(now, &permit, scope, until.map(|until| until.as_microsecond()))
             }
+            Outcome::Stopped { why, until } => {
+                let key = stop_key(&permit.keys, why);
+                state.each_probe(&permit, |bucket, probed| {
+                    if key.is_none_or(|key| key.id() != probed.id()) {
+                        bucket.probe_again(now);
+                    }
+                });
+                if let Some(key) = key {
+                    state.bucket(key, now).block(&key.rule, now, until.map(|until| until.as_microsecond()));
+                    state.mark(key.id());
+                }
+            }
             Outcome::Accepted => {
                 if let Some(wide) = permit.keys.iter().find(|key| key.is_app_throttle()) {
                     state.storms.remove(&wide.rule.index);
@@ -241,6 +258,26 @@ impl RateLedger {
         let mut state = self.lock();
         state.bucket(key, now).block(&key.rule, now, until.map(|until| until.as_microsecond()));
         state.mark(key.id());
+    }
+
+    /// Closes the whole network, as [`Outcome::Stopped`] does, after a call for which nothing was reserved.
+    pub fn stop(&self, now: Timestamp, keys: &[BucketKey], why: Stop, until: Option<Timestamp>) {
+        if let Some(key) = stop_key(keys, why) {
+            self.block(now, key, until);
+        }
+    }
+
+    /// Whether the next call finds out if a block is over. Reserve before anything is sent then, not only before the visible call.
+    #[must_use]
+    pub fn needs_probe(&self, now: Timestamp, keys: &[BucketKey]) -> bool {
+        let (now, state) = (now.as_microsecond(), self.lock());
+        self.mode == RateMode::On
+            && keys.iter().any(|key| state.buckets.get(&key.id()).is_some_and(|bucket| bucket.needs_probe(now)))
+    }
+
+    /// The rules that count for a whole app, by network.
+    pub(super) fn app_rules(&self) -> impl Iterator<Item = &Arc<Rule>> {
+        self.platforms.values().flatten().filter(|rule| rule.facts.per == RateScope::App)
     }
 
     /// Takes out what other workers have to know. If the exchange fails, keep the deltas and send them again with the next ones.
@@ -417,6 +454,16 @@ impl State {
             self.buckets.shrink_to(self.sweep_at);
         }
     }
+}
+
+/// The bucket that carries a stop of the whole network.
+fn stop_key(keys: &[BucketKey], why: Stop) -> Option<&BucketKey> {
+    let name = match why {
+        Stop::Billing => BILLING,
+        Stop::Config => CONFIG,
+        Stop::Throttled | Stop::Limit => THROTTLE_APP,
+    };
+    keys.iter().find(|key| key.rule() == name)
 }
 
 fn narrowness(scope: RateScope) -> u8 {

@@ -19,11 +19,13 @@ mod bucket;
 mod ledger;
 mod rule;
 mod shared;
+mod stops;
 
-pub use ask::{Ask, Observation, Outcome, Permit, Turn, Verdict, Wait, WaitReason};
+pub use ask::{Ask, Observation, Outcome, Permit, Stop, Turn, Verdict, Wait, WaitReason};
 pub use ledger::{BucketView, RateLedger, RateMode};
 pub use rule::{BucketKey, RateRule, RateScope, WindowKind};
 pub use shared::{BlockChange, BucketDelta, BucketState};
+pub use stops::PlatformStop;
 
 #[cfg(test)]
 mod tests;

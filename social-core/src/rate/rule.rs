@@ -46,6 +46,12 @@ pub struct RateRule {
     pub kind: WindowKind,
 }
 
+/// The rules that every network has besides its own. They have no amount and carry blocks.
+pub(super) const THROTTLE: &str = "throttle";
+pub(super) const THROTTLE_APP: &str = "throttle-app";
+pub(super) const BILLING: &str = "billing";
+pub(super) const CONFIG: &str = "config";
+
 /// A rule with a subject. Cheap to clone.
 #[derive(Clone)]
 pub struct BucketKey {
@@ -77,7 +83,7 @@ impl BucketKey {
     }
 
     pub(super) fn is_app_throttle(&self) -> bool {
-        self.rule.amount.is_none() && self.rule.facts.per == RateScope::App
+        self.rule.amount.is_none() && self.rule.facts.name == THROTTLE_APP
     }
 }
 

@@ -111,7 +111,10 @@ fn only_the_named_operations_are_counted() {
     let ledger = ledger(vec![rule("post", RateScope::Account, 1)]);
     let _ = go(ledger.reserve(start(), &keys_of(&ledger, 1), NEW));
     let media = ledger.keys("x", "media", Uuid::nil(), Uuid::from_u128(1));
-    assert_eq!(media.iter().map(BucketKey::rule).collect::<Vec<_>>(), ["throttle", "throttle-app"]);
+    assert_eq!(
+        media.iter().map(BucketKey::rule).collect::<Vec<_>>(),
+        ["throttle", "throttle-app", "billing", "config"]
+    );
     let _ = go(ledger.reserve(start(), &media, NEW));
     assert!(ledger.keys("nowhere", "publish", Uuid::nil(), Uuid::nil()).is_empty());
     let _ = go(ledger.reserve(start(), &[], NEW));

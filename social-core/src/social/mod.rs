@@ -16,14 +16,14 @@ pub use self::{
 use crate::{
     context::CallContext,
     driver::LEASE_MARGIN,
-    engine::{Recovered, Worker, spill::Spill},
+    engine::{Recovered, Retention, Tidied, Worker, spill::Spill},
     error::{Error, ErrorKind},
     http::Http,
     id::{PlatformId, UserId},
     keeper::{Platforms, TokenKeeper},
     library::{MediaLibrary, MemoryLibrary},
     platform::Platform,
-    rate::{RateLedger, RateMode},
+    rate::{PlatformStop, RateLedger, RateMode},
     retry::RetryPolicy,
     store::{RestoreMark, Restored, Store},
     time::{Chance, Clock, SeededChance, SystemClock},
@@ -53,6 +53,7 @@ pub(crate) struct Inner {
     pub(crate) late_limit: Duration,
     pub(crate) lease: Duration,
     pub(crate) spill: Arc<Spill>,
+    pub(crate) retention: Retention,
     pub(crate) calibrating: tokio::sync::Mutex<()>,
 }
 
@@ -115,6 +116,15 @@ impl Social {
         Ok(done)
     }
 
+    /// Throws away what is older than [`SocialBuilder::retention`] says, in small portions with pauses. Workers do it once a day; this is for
+    /// installations without one. Repeatable, and safe in many processes at once.
+    ///
+    /// # Errors
+    /// `Storage`; what was thrown away by then stays so.
+    pub async fn tidy(&self) -> Result<Tidied, Error> {
+        crate::engine::tidy(&self.inner).await
+    }
+
     /// How many outcomes and tokens wait on disk for the store to answer again.
     #[must_use]
     pub fn kept_on_disk(&self) -> usize {
@@ -170,6 +180,16 @@ impl Social {
         &self.inner.rates
     }
 
+    /// Networks that take nothing from the whole installation for now, as all workers over the store know it: a bill, a version that was
+    /// switched off, a limit of the app.
+    ///
+    /// # Errors
+    /// `Storage`.
+    pub async fn stops(&self) -> Result<Vec<PlatformStop>, Error> {
+        let states = self.inner.store.buckets(&self.inner.rates.stop_keys()).await?;
+        Ok(self.inner.rates.stops(self.inner.cx.now(), &states))
+    }
+
     /// For calls to a network outside of a delivery.
     #[must_use]
     pub fn call_context(&self) -> &CallContext {
@@ -211,6 +231,7 @@ pub struct SocialBuilder {
     lease: Option<Duration>,
     ignore_limits: bool,
     spill_dir: Option<PathBuf>,
+    retention: Retention,
 }
 
 impl SocialBuilder {
@@ -311,6 +332,13 @@ impl SocialBuilder {
         self
     }
 
+    /// How long the history and files are kept, instead of [`Retention::default`]. Workers throw away what is older once a day.
+    #[must_use]
+    pub fn retention(mut self, retention: Retention) -> Self {
+        self.retention = retention;
+        self
+    }
+
     /// Keeps the rate ledger but never waits for it: for tests and private networks.
     #[must_use]
     pub fn ignore_rate_limits(mut self) -> Self {
@@ -366,6 +394,7 @@ impl SocialBuilder {
                 late_limit: self.late_limit.unwrap_or(DEFAULT_LATE_LIMIT),
                 lease,
                 spill,
+                retention: self.retention,
                 calibrating: tokio::sync::Mutex::default(),
             }),
         })

@@ -55,6 +55,23 @@ pub trait MediaStore: Debug + Send + Sync + 'static {
     /// # Errors
     /// `Storage`.
     async fn media_bytes(&self, user: UserId) -> Result<u64, Error>;
+
+    /// Files that were stored before that instant, at most `limit`, after `after` in the order of ids.
+    ///
+    /// # Errors
+    /// `Storage`.
+    async fn old_media(
+        &self,
+        before: Timestamp,
+        after: Option<MediaId>,
+        limit: usize,
+    ) -> Result<Vec<(UserId, MediaId)>, Error>;
+
+    /// Forgets a file. `Ok(false)` if there is none.
+    ///
+    /// # Errors
+    /// `Storage`.
+    async fn delete_media(&self, user: UserId, id: MediaId) -> Result<bool, Error>;
 }
 
 /// The shared part of the rate ledger: what all workers together have used, and what is blocked.
@@ -71,6 +88,19 @@ pub trait RateStore: Debug + Send + Sync + 'static {
         since: Timestamp,
         now: Timestamp,
     ) -> Result<Vec<BucketState>, Error>;
+
+    /// The buckets with these keys, as far as they are there.
+    ///
+    /// # Errors
+    /// `Storage`.
+    async fn buckets(&self, keys: &[String]) -> Result<Vec<BucketState>, Error>;
+
+    /// Takes the right to find out whether a block is over: of many workers that ask after its end one gets it, until `until`. A bucket
+    /// without a block is nobody's business here.
+    ///
+    /// # Errors
+    /// `Storage`.
+    async fn begin_probe(&self, key: &str, now: Timestamp, until: Timestamp) -> Result<bool, Error>;
 }
 
 /// A tenant.
@@ -194,6 +224,19 @@ pub trait AdminStore: Debug + Send + Sync + 'static {
     /// # Errors
     /// `Storage`.
     async fn purge_idempotent(&self, before: Timestamp) -> Result<u64, Error>;
+
+    /// Forgets rows of the history from before that instant, the oldest first, at most `limit` of them in one short transaction. Answers with
+    /// their number; 0 when there are none left.
+    ///
+    /// # Errors
+    /// `Storage`.
+    async fn forget_history(&self, before: Timestamp, limit: u64) -> Result<u64, Error>;
+
+    /// Erases ciphertext of tokens that was replaced before that instant. Answers with the number of connections.
+    ///
+    /// # Errors
+    /// `Storage`.
+    async fn forget_replaced_tokens(&self, before: Timestamp) -> Result<u64, Error>;
 
     /// The sealed proof for each master key id that was ever used here.
     ///

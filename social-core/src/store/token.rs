@@ -137,11 +137,17 @@ pub trait TokenStore: Debug + Send + Sync + 'static {
     /// `Storage`.
     async fn delete(&self, id: ConnectionId) -> Result<bool, Error>;
 
-    /// Working connections whose access token ends before that instant, soonest first.
+    /// Working connections whose access token ends before that instant, with its end, soonest first, at most `limit`, after `after` in that
+    /// order.
     ///
     /// # Errors
     /// `Storage`.
-    async fn expiring(&self, before: Timestamp, limit: usize) -> Result<Vec<ConnectionId>, Error>;
+    async fn expiring(
+        &self,
+        before: Timestamp,
+        after: Option<(Timestamp, ConnectionId)>,
+        limit: usize,
+    ) -> Result<Vec<(Timestamp, ConnectionId)>, Error>;
 
     /// Takes the right to refresh if the version is still `seen` and nobody holds it at `now`. With `intent`, the beginning is written durably
     /// in the same step.

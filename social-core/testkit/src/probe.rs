@@ -166,8 +166,13 @@ impl TokenStore for ProbeStore {
     async fn delete(&self, id: ConnectionId) -> Result<bool, Error> {
         self.inner.delete(id).await
     }
-    async fn expiring(&self, before: Timestamp, limit: usize) -> Result<Vec<ConnectionId>, Error> {
-        self.inner.expiring(before, limit).await
+    async fn expiring(
+        &self,
+        before: Timestamp,
+        after: Option<(Timestamp, ConnectionId)>,
+        limit: usize,
+    ) -> Result<Vec<(Timestamp, ConnectionId)>, Error> {
+        self.inner.expiring(before, after, limit).await
     }
     async fn lease_refresh(
         &self,
@@ -348,6 +353,17 @@ impl MediaStore for ProbeStore {
     async fn media_bytes(&self, user: UserId) -> Result<u64, Error> {
         self.inner.media_bytes(user).await
     }
+    async fn old_media(
+        &self,
+        before: Timestamp,
+        after: Option<MediaId>,
+        limit: usize,
+    ) -> Result<Vec<(UserId, MediaId)>, Error> {
+        self.inner.old_media(before, after, limit).await
+    }
+    async fn delete_media(&self, user: UserId, id: MediaId) -> Result<bool, Error> {
+        self.inner.delete_media(user, id).await
+    }
 }
 
 #[async_trait]
@@ -360,6 +376,13 @@ impl RateStore for ProbeStore {
     ) -> Result<Vec<BucketState>, Error> {
         self.probe.there()?;
         self.inner.exchange_rates(deltas, since, now).await
+    }
+    async fn buckets(&self, keys: &[String]) -> Result<Vec<BucketState>, Error> {
+        self.inner.buckets(keys).await
+    }
+    async fn begin_probe(&self, key: &str, now: Timestamp, until: Timestamp) -> Result<bool, Error> {
+        self.probe.there()?;
+        self.inner.begin_probe(key, now, until).await
     }
 }
 
@@ -410,6 +433,12 @@ impl AdminStore for ProbeStore {
     }
     async fn key_usage(&self) -> Result<Vec<(String, u64)>, Error> {
         self.inner.key_usage().await
+    }
+    async fn forget_history(&self, before: Timestamp, limit: u64) -> Result<u64, Error> {
+        self.inner.forget_history(before, limit).await
+    }
+    async fn forget_replaced_tokens(&self, before: Timestamp) -> Result<u64, Error> {
+        self.inner.forget_replaced_tokens(before).await
     }
     async fn check(&self) -> Result<(), Error> {
         self.probe.there()?;

@@ -720,3 +720,155 @@ async fn a_trickle_is_claimed_in_batches_and_still_on_time() {
     stop.send(()).unwrap();
     running.await.unwrap().unwrap();
 }
+
+/// F8: a bill that is not paid stops the whole network. Nobody's attempt is used, one call per window finds out whether it is over, operators
+/// see it, and everything goes out when it is.
+#[tokio::test]
+async fn a_stop_of_a_whole_network_is_seen_and_probed_by_one_call_per_window() {
+    let network = FakeNetwork::default();
+    let shop = Shop::open(vec![FakePlatform::new("fake", network.clone()).accounts(20)]).await;
+    let pay = Duration::from_secs(900);
+    let billing = || Error::new(ErrorKind::Billing, "publish.commit").retry_after(pay).effect_none();
+    network.next("commit", Turn::Fail(billing()));
+    let mut posts = Vec::new();
+    for account in &shop.accounts {
+        let draft = Draft::text(format!("on {}", account.profile.remote_id));
+        posts.push(shop.social.schedule(&shop.user, draft).on([account]).send().await.unwrap());
+    }
+    shop.tick().await;
+    assert_eq!(network.calls("commit"), 1, "one refusal stops all accounts");
+    let stops = shop.social.stops().await.unwrap();
+    assert_eq!(stops.len(), 1);
+    assert_eq!((stops[0].platform.as_str(), stops[0].reason), ("fake", social_core::rate::Stop::Billing));
+    assert_eq!(stops[0].until, later(shop.clock.now(), signed(pay)));
+
+    // Not paid at the first probe; a post with a file probes with its upload, not after it.
+    (0..30).for_each(|_| network.next("prepare", Turn::Pass));
+    network.next("commit", Turn::Fail(billing()));
+    let mut windows = 0;
+    for _ in 0..100 {
+        shop.clock.advance(Duration::from_secs(12));
+        shop.tick().await;
+        if network.calls("commit") == 2 {
+            windows += 1;
+        }
+        assert!(network.calls("commit") <= 2 || windows > 60, "one call in {windows} windows of 12 s");
+        if network.calls("commit") > 2 {
+            break;
+        }
+    }
+    for _ in 0..50 {
+        shop.clock.advance(Duration::from_secs(12));
+        shop.tick().await;
+    }
+    assert_eq!(network.posts().len(), 20, "everything goes out when it is over");
+    assert!(shop.social.stops().await.unwrap().is_empty());
+    for post in &posts {
+        assert_eq!(shop.delivery(post).await.attempt, 1, "waiting uses no attempt");
+    }
+}
+
+/// One account has a long queue and its network hangs: posts of other accounts, due later, go out all the same.
+#[tokio::test]
+async fn a_long_queue_of_one_account_does_not_fill_the_lane() {
+    let network = FakeNetwork::default();
+    let fake = FakePlatform::new("fake", network.clone()).accounts(3).facts(|facts| facts.flow.max_in_flight = 8);
+    let shop = Shop::open(vec![fake]).await;
+    for number in 0..300 {
+        let draft = Draft::text(format!("long queue {number}"));
+        shop.social.schedule(&shop.user, draft).on([&shop.accounts[0]]).send().await.unwrap();
+    }
+    network.next("commit", Turn::Hang);
+    let (running, stop) = shop.run();
+    shop.until("the first one hangs", async || network.calls("commit") == 1).await;
+    let hung = shop.clock.now();
+    for account in &shop.accounts[1..] {
+        shop.social.schedule(&shop.user, Draft::text("of another")).on([account]).send().await.unwrap();
+    }
+    let others = || network.posts().iter().filter(|post| post.text == "of another").count();
+    shop.until("the others are published", async || others() == 2).await;
+    assert!(shop.clock.now().duration_since(hung).as_secs() < 8, "not only after the deadline of what hangs");
+    assert_eq!(network.posts().len(), 2);
+    drop(stop);
+    running.abort();
+}
+
+#[tokio::test]
+async fn a_long_queue_of_one_account_keeps_its_order_one_at_a_time() {
+    let network = FakeNetwork::default();
+    let fake = FakePlatform::new("fake", network.clone()).facts(|facts| facts.flow.max_in_flight = 8);
+    let shop = Shop::open(vec![fake]).await;
+    for number in 0..300 {
+        let draft = Draft::text(format!("long queue {number}"));
+        shop.social.schedule(&shop.user, draft).on([&shop.accounts[0]]).send().await.unwrap();
+        shop.clock.advance(Duration::from_micros(1));
+    }
+    let (running, stop) = shop.run();
+    shop.until("all are published", async || network.posts().len() == 300).await;
+    let numbers: Vec<u32> =
+        network.posts().iter().filter_map(|post| post.text.strip_prefix("long queue ")?.parse().ok()).collect();
+    assert!(numbers.is_sorted(), "{numbers:?}");
+    assert_eq!(network.most_busy(), 1);
+    drop(stop);
+    running.abort();
+}
+
+/// Retention: what is old goes in portions, what is needed stays.
+#[tokio::test(start_paused = true)]
+async fn what_is_old_is_thrown_away_and_what_is_needed_stays() {
+    use social_core::{
+        engine::{Retention, Tidied},
+        store::MediaStore as _,
+    };
+    let day = Duration::from_secs(24 * 3600);
+    let network = FakeNetwork::default();
+    let store = Arc::new(MemoryStore::new());
+    let clock = clock::manual();
+    let social = Social::builder()
+        .shared_store(store.clone())
+        .keys(fixtures::key_ring())
+        .clock(Arc::new(clock.clone()))
+        .platform(FakePlatform::new("fake", network.clone()))
+        .retention(Retention { history: Some(day * 90), media: Some(day * 30) })
+        .build()
+        .unwrap();
+    let user = fixtures::user("ada@example.org");
+    store.insert_user(&user).await.unwrap();
+    let connected = fixtures::connect(&*store, user.id, &social_core::PlatformId::from_static("fake"), 1).await;
+    let files = [fixtures::image(), fixtures::image(), fixtures::image()];
+    for file in &files {
+        store.insert_media(user.id, file, clock.now()).await.unwrap();
+        social.library().put(file.id, bytes::Bytes::from_static(b"file")).await.unwrap();
+    }
+    let with = |file: &social_core::draft::StoredMedia| {
+        let mut new = fixtures::new_post(user.id, &connected.accounts, later(clock.now(), signed(day * 200)));
+        new.post.draft = Draft::text("with a file").image(file.clone(), "a file");
+        new
+    };
+    let open = with(&files[0]);
+    store.insert_post(&open).await.unwrap();
+    assert_eq!(social.tidy().await.unwrap(), Tidied::default(), "nothing is old");
+    let moving = clock.clone();
+    let ticking = tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            moving.advance(Duration::from_millis(100));
+        }
+    });
+    clock.advance(day * 31);
+    assert_eq!(social.tidy().await.unwrap(), Tidied { files: 2, ..Tidied::default() });
+    assert!(store.media(user.id, files[0].id).await.unwrap().is_some(), "a post that has not ended needs it");
+    assert!(social.library().open(files[0].id).await.is_ok());
+    assert!(
+        social.library().open(files[1].id).await.is_err() && store.media(user.id, files[1].id).await.unwrap().is_none()
+    );
+    clock.advance(day * 60);
+    let before = store.logs(user.id, &Default::default(), &Default::default()).await.unwrap().items.len();
+    let tidied = social.tidy().await.unwrap();
+    assert_eq!((tidied.rows, before), (1, 1));
+    let left = store.logs(user.id, &Default::default(), &Default::default()).await.unwrap();
+    assert!(left.items.is_empty());
+    assert!(store.post(user.id, open.post.id).await.unwrap().is_some(), "posts stay");
+    assert_eq!(social.tidy().await.unwrap(), Tidied::default());
+    ticking.abort();
+}

@@ -24,8 +24,15 @@ const TEXTS: &[&str] = &[
     "log_format",
     "log",
 ];
-const NUMBERS: &[&str] =
-    &["requests_per_second_ip", "requests_per_second_key", "media_max_bytes", "media_quota_bytes", "max_connections"];
+const NUMBERS: &[&str] = &[
+    "requests_per_second_ip",
+    "requests_per_second_key",
+    "media_max_bytes",
+    "media_quota_bytes",
+    "max_connections",
+    "keep_history_days",
+    "keep_media_days",
+];
 /// Variables with values between commas.
 const LISTS: &[&str] = &["allowed_origins", "return_urls", "trusted_proxies", "fetch_allow"];
 const NUMBER_LISTS: &[&str] = &["fetch_ports"];

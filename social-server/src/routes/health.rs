@@ -30,16 +30,39 @@ pub(crate) struct HealthView {
     version: &'static str,
 }
 
+/// Whether it can work.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ReadyView {
+    /// `ok`.
+    status: &'static str,
+    /// Of the server.
+    version: &'static str,
+    /// Networks that take nothing from this installation for now. Requests are served all the same; posts wait.
+    stopped: Vec<StopView>,
+}
+
+/// A network that is closed to this installation.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct StopView {
+    /// The network.
+    platform: String,
+    /// `billing`, `config` (credentials, permissions, a version that was switched off), `throttled`, or `limit` (one of the app's).
+    reason: &'static str,
+    /// When one call finds out whether it is over.
+    until: String,
+}
+
 /// Says that the process runs. Looks at nothing else.
 #[utoipa::path(get, path = "/healthz", tag = "operation", responses((status = 200, body = HealthView)))]
 pub(crate) async fn alive() -> Json<HealthView> {
     Json(HealthView { status: "ok", version: env!("CARGO_PKG_VERSION") })
 }
 
-/// Says whether requests can be served now: the database answers, reads and writes.
+/// Says whether requests can be served now: the database answers, reads and writes. Networks that are closed to the whole installation are
+/// listed; that is no reason not to be ready.
 #[utoipa::path(get, path = "/readyz", tag = "operation",
-    responses((status = 200, body = HealthView), (status = 503, description = "Not now; it recovers by itself.")))]
-pub(crate) async fn ready(Extract(state): Extract<State>) -> Result<Json<HealthView>, Problem> {
+    responses((status = 200, body = ReadyView), (status = 503, description = "Not now; it recovers by itself.")))]
+pub(crate) async fn ready(Extract(state): Extract<State>) -> Result<Json<ReadyView>, Problem> {
     let not_now = |detail: &'static str| {
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready", detail)
             .advice("The service is not available right now. It recovers by itself.")
@@ -49,7 +72,16 @@ pub(crate) async fn ready(Extract(state): Extract<State>) -> Result<Json<HealthV
         return Err(not_now("the server is stopping"));
     }
     match tokio::time::timeout(PATIENCE, state.store().check()).await {
-        Ok(Ok(())) => Ok(Json(HealthView { status: "ok", version: env!("CARGO_PKG_VERSION") })),
+        Ok(Ok(())) => {
+            let stops = tokio::time::timeout(PATIENCE, state.social().stops()).await;
+            let stops = stops.ok().and_then(Result::ok).unwrap_or_default();
+            let stopped = stops.into_iter().map(|stop| StopView {
+                platform: stop.platform,
+                reason: stop.reason.as_str(),
+                until: stop.until.to_string(),
+            });
+            Ok(Json(ReadyView { status: "ok", version: env!("CARGO_PKG_VERSION"), stopped: stopped.collect() }))
+        }
         Ok(Err(error)) => {
             tracing::warn!(%error, "the database does not answer");
             Err(not_now("database: it cannot be read and written"))
@@ -108,6 +140,17 @@ async fn depth(state: &State, text: &mut String) {
         );
         for (platform, phase, count) in rows {
             let _ = writeln!(text, "social_queue_depth{{platform=\"{platform}\",phase=\"{phase}\"}} {count}");
+        }
+        let stops = tokio::time::timeout(PATIENCE, state.social().stops()).await;
+        let stops = stops.ok().and_then(Result::ok).unwrap_or_default();
+        let stops: std::collections::BTreeSet<_> =
+            stops.into_iter().map(|stop| (stop.platform, stop.reason.as_str())).collect();
+        let _ = writeln!(
+            text,
+            "# HELP social_platform_stopped Networks that take nothing from this installation for now.\n# TYPE social_platform_stopped gauge"
+        );
+        for (platform, reason) in stops {
+            let _ = writeln!(text, "social_platform_stopped{{platform=\"{platform}\",reason=\"{reason}\"}} 1");
         }
     }
 }

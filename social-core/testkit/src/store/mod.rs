@@ -234,6 +234,7 @@ macro_rules! store_suite {
                 rates: uses_of_all_workers_add_up,
                 rates: buckets_follow_the_reference,
                 rates: a_worker_hears_what_the_others_changed,
+                rates: of_many_workers_one_finds_out_whether_a_block_is_over,
                 durable: only_ciphertext_is_at_rest,
                 durable: everything_is_there_after_reopening,
                 durable: texts_come_back_to_the_letter,

@@ -120,3 +120,32 @@ async fn find(
     assert_eq!(found.len(), count, "each bucket once");
     found
 }
+
+/// F8: a block has ended, and every worker wants to know whether it is over. One of them may ask, until it says so or its time is up.
+pub async fn of_many_workers_one_finds_out_whether_a_block_is_over(sut: StoreUnderTest) {
+    let store = &*sut.store;
+    let blocked = BucketDelta { block: BlockChange::Until(secs(60)), ..delta("x/billing/-", 0) };
+    store.exchange_rates(&[blocked, delta("x/app/-", 1)], t0(), t0()).await.unwrap();
+    assert!(!store.begin_probe("x/billing/-", secs(59), secs(119)).await.unwrap(), "it has not ended");
+    assert!(store.begin_probe("x/app/-", secs(59), secs(119)).await.unwrap(), "there is no block");
+    assert!(store.begin_probe("x/unknown/-", secs(59), secs(119)).await.unwrap(), "there is no bucket");
+    let asked = (0..16).map(|number| {
+        let store = sut.handle(number);
+        async move { store.begin_probe("x/billing/-", secs(60), secs(120)).await.unwrap() }
+    });
+    assert_eq!(at_once(asked).await.into_iter().filter(|mine| *mine).count(), 1);
+    let heard = store.exchange_rates(&[], secs(60), secs(60)).await.unwrap();
+    assert!(heard.iter().any(|state| state.blocked_until == Some(secs(120))), "the others hear of it: {heard:?}");
+    assert!(
+        store.begin_probe("x/billing/-", secs(120), secs(180)).await.unwrap(),
+        "who asked never said what came of it"
+    );
+    let keys = ["x/unknown/-", "x/billing/-", "x/app/-"].map(str::to_owned);
+    let mut found = store.buckets(&keys).await.unwrap();
+    found.sort_by(|a, b| a.key.cmp(&b.key));
+    let found: Vec<_> = found.into_iter().map(|state| (state.key, state.blocked_until)).collect();
+    assert_eq!(found, [("x/app/-".to_owned(), None), ("x/billing/-".to_owned(), Some(secs(180)))]);
+    let lift = BucketDelta { block: BlockChange::Lift, ..delta("x/billing/-", 0) };
+    store.exchange_rates(&[lift], secs(121), secs(121)).await.unwrap();
+    assert!(store.begin_probe("x/billing/-", secs(121), secs(181)).await.unwrap(), "it is open");
+}

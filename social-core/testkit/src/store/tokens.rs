@@ -346,10 +346,26 @@ pub async fn what_ends_soonest_comes_first(sut: StoreUnderTest) {
         }
     }
     expected.sort();
-    let expected: Vec<_> = expected.into_iter().map(|(_, id)| id).collect();
-    assert_eq!(store.expiring(secs(60), 100).await.unwrap(), expected);
-    assert_eq!(store.expiring(secs(60), 2).await.unwrap(), expected[..2]);
-    assert_eq!(store.expiring(secs(-10), 100).await.unwrap(), []);
+    assert_eq!(store.expiring(secs(60), None, 100).await.unwrap(), expected);
+    assert_eq!(store.expiring(secs(60), None, 2).await.unwrap(), expected[..2]);
+    assert_eq!(store.expiring(secs(60), Some(expected[1]), 2).await.unwrap(), expected[2..4]);
+    assert_eq!(store.expiring(secs(60), expected.last().copied(), 2).await.unwrap(), []);
+    assert_eq!(store.expiring(secs(-10), None, 100).await.unwrap(), []);
+    // Several that end at one instant are all reached, page by page.
+    let mut same = Vec::new();
+    for _ in 0..5 {
+        let mut new = new_connection(UserId::new(), &X).await;
+        new.connection.expires_at = Some(secs(100));
+        store.insert(&new).await.unwrap();
+        same.push((secs(100), new.connection.id));
+    }
+    same.sort();
+    let (mut found, mut after) = (Vec::new(), Some((secs(99), same[0].1)));
+    while let page @ [_, ..] = &*store.expiring(secs(101), after, 2).await.unwrap() {
+        found.extend_from_slice(page);
+        after = page.last().copied();
+    }
+    assert_eq!(found, same);
 }
 
 /// P2: after erasing, neither the row nor its ciphertext (the replaced one included) is anywhere at rest.
