@@ -13,8 +13,8 @@ use std::{
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use social_core::{
-    Account, DeliveryId, MediaRef, Platform, PostId, Social, UserId, account::AccountKind, library::DirectoryLibrary,
-    media::sample, social::CallbackQuery, store::User, vault::KeyRing,
+    Account, DeliveryId, ErrorKind, MediaRef, PhaseName, Platform, PostId, Scheduler as _, Social, UserId,
+    account::AccountKind, library::DirectoryLibrary, media::sample, social::CallbackQuery, store::User, vault::KeyRing,
 };
 use social_platforms::{LinkedIn, X};
 use url::Url;
@@ -118,7 +118,7 @@ impl Stage {
         let sandbox = SandboxProcess::start(&folder, &config).await?;
         let (ring, keys) = KeyRing::generate("chaos")?;
         let mut social = Social::builder()
-            .shared_store(database.store().await?)
+            .shared_store(database.store_at(pace).await?)
             .keys(ring)
             .media(DirectoryLibrary::open(folder.join("media"))?)
             .clock(Arc::new(WarpClock::new(pace, SignedDuration::ZERO)))
@@ -277,12 +277,24 @@ impl Stage {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let account = &self.places.get(place).ok_or("there is no such place")?.account;
         let due = after(self.now(), ahead);
-        let draft = shape.draft(number, &self.files);
-        let mut scheduled = self.social.schedule(&self.user, draft).on([account]).key(format!("chaos-{number}"));
-        if !ahead.is_zero() {
-            scheduled = scheduled.at(due);
-        }
-        let stored = scheduled.send().await?;
+        let key = format!("chaos-{number}");
+        let mut tries = 0;
+        let stored = loop {
+            let draft = shape.draft(number, &self.files);
+            let mut scheduled = self.social.schedule(&self.user, draft).on([account]).key(key.as_str());
+            if !ahead.is_zero() {
+                scheduled = scheduled.at(due.max(self.now()));
+            }
+            match scheduled.send().await {
+                Ok(stored) => break stored,
+                // The database is away or held up. The same key makes one post, however often it is sent.
+                Err(error) if error.kind() == ErrorKind::Storage && tries < 50 => {
+                    tries += 1;
+                    tokio::time::sleep(Duration::from_millis(200)).await;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        };
         let delivery = stored.deliveries.first().ok_or("a post without a delivery")?.id;
         let planned = Planned { number, post: stored.post.id, delivery, shape, place, due: stored.post.scheduled_at };
         self.planned.lock().unwrap_or_else(PoisonError::into_inner).push(planned.clone());
@@ -310,6 +322,42 @@ impl Stage {
             self.post(shape, place, random.between(Duration::ZERO, spread)).await?;
         }
         Ok(())
+    }
+
+    /// Tries deliveries again that were parked: a delivery that three workers in a row died with, or lost their lease with, is suspected of
+    /// killing them and fails with a notice. Here it is innocent, and a person presses "try again". Answers with how many there were.
+    ///
+    /// # Errors
+    /// If the store does not answer.
+    pub async fn retry_parked(&self, evidence: &Evidence) -> Result<usize, Failure> {
+        let mut parked = 0;
+        let failed = evidence.deliveries.iter().filter(|delivery| delivery.phase == PhaseName::Failed);
+        let failed: BTreeSet<usize> = failed.map(|delivery| delivery.number).collect();
+        for planned in self.planned().iter().filter(|planned| failed.contains(&planned.number)) {
+            let found = self.social.delivery(self.user, planned.delivery).await?;
+            if found.error.is_some_and(|error| error.contains("workers died repeatedly")) {
+                self.social.retry(self.user, planned.post).await?;
+                parked += 1;
+            }
+        }
+        Ok(parked)
+    }
+
+    /// Waits until nothing is open, trying again what was parked. Answers with how much that was.
+    ///
+    /// # Errors
+    /// As [`drained`](Self::drained).
+    pub async fn drained_with_patience(&self, patience: Duration) -> Result<usize, Failure> {
+        let mut parked = 0;
+        for _ in 0..5 {
+            self.drained(patience).await?;
+            let again = self.retry_parked(&self.evidence().await?).await?;
+            parked += again;
+            if again == 0 {
+                break;
+            }
+        }
+        Ok(parked)
     }
 
     /// What a worker of this stage is told; change what should be different.
