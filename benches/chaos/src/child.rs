@@ -11,6 +11,7 @@ use social_sandbox::{Limits, Sandbox, Settings};
 use crate::{
     Failure,
     clock::{Pace, WarpClock},
+    database::open_store,
     stage::platforms,
 };
 
@@ -136,7 +137,7 @@ async fn worker(config: WorkerConfig) -> Result<(), Failure> {
     let stop = social_server::serve::asked_to_stop();
     let clock = WarpClock::new(config.pace, SignedDuration::from_millis(config.wrong_ms));
     let mut social = Social::builder()
-        .shared_store(social_store::open(&config.database_url).await?)
+        .shared_store(open_store(&config.database_url, config.pace).await?)
         .keys(KeyRing::parse(&config.keys)?)
         .media(DirectoryLibrary::open(&config.media)?)
         .clock(Arc::new(clock))

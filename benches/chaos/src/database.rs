@@ -9,10 +9,41 @@ use std::{
 
 use clap::ValueEnum;
 use social_core::Store;
+use social_store::PgStore;
 use social_testkit::pg::Server;
 use sqlx::{ConnectOptions as _, Connection as _};
 
-use crate::Failure;
+use crate::{Failure, clock::Pace};
+
+/// The time limits of a session of the PostgreSQL store, in milliseconds: a statement, a lock, a transaction in which nothing happens.
+const SESSION_MS: [(&str, u32); 3] =
+    [("statement_timeout", 30_000), ("lock_timeout", 10_000), ("idle_in_transaction_session_timeout", 15_000)];
+
+/// Opens a store at an address. Where time passes faster, the database gives up on a session sooner by as much: a worker that stands still
+/// in a transaction must not hold up the others for longer than it would.
+///
+/// # Errors
+/// `Storage`.
+pub async fn open_store(url: &str, pace: Pace) -> Result<Arc<dyn Store>, Failure> {
+    if pace.speed == 1 || !url.starts_with("postgres") {
+        return Ok(social_store::open(url).await?);
+    }
+    let mut session = "SET synchronous_commit = on".to_owned();
+    for (name, milliseconds) in SESSION_MS {
+        session.push_str(&format!("; SET {name} = {}", (milliseconds / pace.speed).max(500)));
+    }
+    let session: Arc<str> = session.into();
+    let pool = PgStore::pool_options().after_connect(move |connection, _| {
+        let session = Arc::clone(&session);
+        Box::pin(async move {
+            sqlx::raw_sql(sqlx::AssertSqlSafe(session.to_string())).execute(connection).await?;
+            Ok(())
+        })
+    });
+    let store = PgStore::connect_with(url.parse()?, pool).await?;
+    store.migrate().await?;
+    Ok(Arc::new(store))
+}
 
 /// Which database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -189,6 +220,14 @@ impl Database {
     /// `Storage`.
     pub async fn store(&self) -> Result<Arc<dyn Store>, Failure> {
         Ok(social_store::open(&self.url).await?)
+    }
+
+    /// A store over it whose sessions give up sooner, as a fast clock wants it.
+    ///
+    /// # Errors
+    /// `Storage`.
+    pub async fn store_at(&self, pace: Pace) -> Result<Arc<dyn Store>, Failure> {
+        open_store(&self.url, pace).await
     }
 
     /// Runs statements that answer with nothing.

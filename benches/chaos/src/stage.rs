@@ -13,8 +13,8 @@ use std::{
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use social_core::{
-    Account, DeliveryId, MediaRef, Platform, PostId, Social, UserId, account::AccountKind, library::DirectoryLibrary,
-    media::sample, social::CallbackQuery, store::User, vault::KeyRing,
+    Account, DeliveryId, Error, ErrorKind, MediaRef, PhaseName, Platform, PostId, Scheduler as _, Social, UserId,
+    account::AccountKind, library::DirectoryLibrary, media::sample, social::CallbackQuery, store::User, vault::KeyRing,
 };
 use social_platforms::{LinkedIn, X};
 use url::Url;
@@ -37,6 +37,8 @@ use crate::{
 const TOGETHER: usize = 8;
 /// How long files are processed, in the run's time.
 const PROCESSING_MS: u64 = 4_000;
+/// How long posts are offered to a database that is away or held up, in real time.
+const HELD_UP: Duration = Duration::from_secs(10);
 /// Access tokens live longer than any run, unless a scenario wants otherwise.
 const LONG_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
 
@@ -311,7 +313,7 @@ impl Stage {
     pub async fn post(&self, shape: Shape, place: usize, ahead: Duration) -> Result<Planned, Failure> {
         let number = self.number();
         let due = after(self.now(), ahead);
-        self.send(number, shape, place, (!ahead.is_zero()).then_some(due)).await
+        self.take(number, (shape, place), (!ahead.is_zero()).then_some(due), HELD_UP).await
     }
 
     /// The same, over a database that may be away: with one key until it is taken.
@@ -325,12 +327,26 @@ impl Stage {
         ahead: Duration,
         patience: Duration,
     ) -> Result<Planned, Failure> {
-        let (number, due, started) = (self.number(), after(self.now(), ahead), Instant::now());
+        let (number, due) = (self.number(), after(self.now(), ahead));
+        self.take(number, (shape, place), Some(due), patience).await
+    }
+
+    /// The same key makes one post, however often it is sent.
+    async fn take(
+        &self,
+        number: usize,
+        (shape, place): (Shape, usize),
+        due: Option<Timestamp>,
+        patience: Duration,
+    ) -> Result<Planned, Failure> {
+        let started = Instant::now();
         loop {
-            match self.send(number, shape, place, Some(due)).await {
+            match self.send(number, shape, place, due).await {
                 Ok(planned) => return Ok(planned),
-                Err(error) if started.elapsed() > patience => return Err(error),
-                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+                Err(error) if error.kind() == ErrorKind::Storage && started.elapsed() < patience => {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                Err(error) => return Err(error.into()),
             }
         }
     }
@@ -345,21 +361,16 @@ impl Stage {
         self.planned.lock().unwrap_or_else(PoisonError::into_inner).push(planned);
     }
 
-    async fn send(
-        &self,
-        number: usize,
-        shape: Shape,
-        place: usize,
-        due: Option<Timestamp>,
-    ) -> Result<Planned, Failure> {
-        let account = &self.places.get(place).ok_or("there is no such place")?.account;
+    async fn send(&self, number: usize, shape: Shape, place: usize, due: Option<Timestamp>) -> Result<Planned, Error> {
+        let gone = |what: &'static str| Error::new(ErrorKind::Unexpected, "chaos.post").message(what);
+        let account = &self.places.get(place).ok_or_else(|| gone("there is no such place"))?.account;
         let draft = shape.draft(number, &self.files);
         let mut scheduled = self.social.schedule(&self.user, draft).on([account]).key(format!("chaos-{number}"));
         if let Some(due) = due {
             scheduled = scheduled.at(due);
         }
         let stored = scheduled.send().await?;
-        let delivery = stored.deliveries.first().ok_or("a post without a delivery")?.id;
+        let delivery = stored.deliveries.first().ok_or_else(|| gone("a post without a delivery"))?.id;
         let planned = Planned { number, post: stored.post.id, delivery, shape, place, due: stored.post.scheduled_at };
         self.adopt(planned.clone());
         Ok(planned)
@@ -392,6 +403,42 @@ impl Stage {
             shape => shape,
         };
         (shape, place)
+    }
+
+    /// Tries deliveries again that were parked: a delivery that three workers in a row died with, or lost their lease with, is suspected of
+    /// killing them and fails with a notice. Here it is innocent, and a person presses "try again". Answers with how many there were.
+    ///
+    /// # Errors
+    /// If the store does not answer.
+    pub async fn retry_parked(&self, evidence: &Evidence) -> Result<usize, Failure> {
+        let mut parked = 0;
+        let failed = evidence.deliveries.iter().filter(|delivery| delivery.phase == PhaseName::Failed);
+        let failed: BTreeSet<usize> = failed.map(|delivery| delivery.number).collect();
+        for planned in self.planned().iter().filter(|planned| failed.contains(&planned.number)) {
+            let found = self.social.delivery(self.user, planned.delivery).await?;
+            if found.error.is_some_and(|error| error.contains("workers died repeatedly")) {
+                self.social.retry(self.user, planned.post).await?;
+                parked += 1;
+            }
+        }
+        Ok(parked)
+    }
+
+    /// Waits until nothing is open, trying again what was parked. Answers with how much that was.
+    ///
+    /// # Errors
+    /// As [`drained`](Self::drained).
+    pub async fn drained_with_patience(&self, patience: Duration) -> Result<usize, Failure> {
+        let mut parked = 0;
+        for _ in 0..5 {
+            self.drained(patience).await?;
+            let again = self.retry_parked(&self.evidence().await?).await?;
+            parked += again;
+            if again == 0 {
+                break;
+            }
+        }
+        Ok(parked)
     }
 
     /// What a worker of this stage is told; change what should be different.
@@ -528,7 +575,7 @@ async fn installation(
     pace: Pace,
 ) -> Result<Social, Failure> {
     let mut social = Social::builder()
-        .shared_store(database.store().await?)
+        .shared_store(database.store_at(pace).await?)
         .keys(ring)
         .media(DirectoryLibrary::open(folder.join("media"))?)
         .clock(Arc::new(WarpClock::new(pace, SignedDuration::ZERO)))

@@ -1,20 +1,17 @@
 //! Workers die at any moment: between any two instructions, in the middle of any call.
 
 use std::{
-    collections::HashSet,
     sync::atomic::{AtomicU64, Ordering},
     time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
 use futures_util::future::try_join_all;
-use social_core::{PhaseName, Scheduler as _};
 
 use super::{Run, Scenario, say};
 use crate::{
     Failure,
     check::{Allowed, Unconfirmed, check},
-    evidence::Evidence,
     process::Process,
     random::Random,
     report::Outcome,
@@ -29,8 +26,6 @@ const WORKERS: usize = 4;
 const IN_FLIGHT: usize = 3;
 /// How long the rest may take when nobody is killed any more.
 const PATIENCE: Duration = Duration::from_secs(300);
-/// How often a person presses "try again" on what was parked because workers died with it.
-const TRIES: usize = 5;
 
 /// See the module.
 #[derive(Debug)]
@@ -59,20 +54,13 @@ impl Scenario for Kill {
         // What is left is finished by workers that live.
         let survivors = [stage.worker(&stage.worker_config())?, stage.worker(&stage.worker_config())?];
         let calm = Instant::now();
-        stage.drained(PATIENCE).await?;
-        let (mut evidence, mut parked) = (stage.evidence().await?, 0);
-        for _ in 0..TRIES {
-            let again = retry_parked(&stage, &evidence).await?;
-            if again == 0 {
-                break;
-            }
-            parked += again;
-            stage.drained(PATIENCE).await?;
-            evidence = stage.evidence().await?;
-        }
+        let parked = stage.drained_with_patience(PATIENCE).await?;
         for survivor in survivors {
             survivor.kill().await?;
         }
+        // What the network still does with requests of the dead.
+        tokio::time::sleep(2 * Duration::from_millis(most)).await;
+        let evidence = stage.evidence().await?;
 
         let verdict = check(&evidence, &Allowed { unconfirmed: Unconfirmed::IfReceived, ..Allowed::default() });
         let (doubts, unsettled) = (verdict.figures.x_in_doubt, verdict.figures.x_unconfirmed);
@@ -135,22 +123,4 @@ async fn die(mut worker: Process) -> Result<(), Failure> {
         return Err(format!("{} ended by itself; see its log", worker.name()).into());
     }
     worker.kill().await
-}
-
-/// A delivery that three workers in a row died with is suspected of killing them and parked as failed, with a notice. Here it is innocent,
-/// and a person tries it again. Answers with how many there were.
-async fn retry_parked(stage: &Stage, evidence: &Evidence) -> Result<usize, Failure> {
-    let mut parked = 0;
-    let failed = evidence.deliveries.iter().filter(|delivery| delivery.phase == PhaseName::Failed);
-    let failed: HashSet<usize> = failed.map(|delivery| delivery.number).collect();
-    for planned in stage.planned() {
-        if failed.contains(&planned.number) {
-            let found = stage.social().delivery(stage.user(), planned.delivery).await?;
-            if found.error.is_some_and(|error| error.contains("workers died repeatedly")) {
-                stage.social().retry(stage.user(), planned.post).await?;
-                parked += 1;
-            }
-        }
-    }
-    Ok(parked)
 }

@@ -140,6 +140,8 @@ impl Scenario for Liars {
         let planned = plan(&stage, &cases).await?;
         let workers = [stage.worker(&stage.worker_config())?, stage.worker(&stage.worker_config())?];
         stage.drained(PATIENCE).await?;
+        // An effect that comes late comes after everything may seem to be settled.
+        tokio::time::sleep(stage.pace().real(DEADLINE * 4)).await;
         for worker in workers {
             worker.kill().await?;
         }

@@ -27,25 +27,26 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// Under these accounts somebody still works.
 const HELD: &str = "SELECT count(*) FROM deliveries WHERE lease_until IS NOT NULL";
 
-/// What the next version's migration might do: schemas only grow. It leaves a row under a number that this version does not know.
-const NEXT_SQLITE: &str = "\
-    BEGIN IMMEDIATE; \
-    ALTER TABLE deliveries ADD COLUMN of_the_next_version TEXT; \
-    ALTER TABLE posts ADD COLUMN of_the_next_version INTEGER NOT NULL DEFAULT 0; \
-    ALTER TABLE post_logs ADD COLUMN of_the_next_version TEXT; \
-    CREATE TABLE of_the_next_version (id BLOB PRIMARY KEY, delivery_id BLOB REFERENCES deliveries (id)); \
-    CREATE INDEX deliveries_of_the_next_version ON deliveries (of_the_next_version); \
-    INSERT INTO _social_migrations (version, description, success, checksum, execution_time) VALUES (999999, 'of the next version', 1, x'00', 1); \
-    COMMIT;";
-const NEXT_POSTGRES: &str = "\
-    BEGIN; \
-    ALTER TABLE deliveries ADD COLUMN of_the_next_version TEXT; \
-    ALTER TABLE posts ADD COLUMN of_the_next_version BIGINT NOT NULL DEFAULT 0; \
-    ALTER TABLE post_logs ADD COLUMN of_the_next_version TEXT; \
-    CREATE TABLE of_the_next_version (id UUID PRIMARY KEY, delivery_id UUID REFERENCES deliveries (id)); \
-    CREATE INDEX deliveries_of_the_next_version ON deliveries (of_the_next_version); \
-    INSERT INTO _social_migrations (version, description, success, checksum, execution_time) VALUES (999999, 'of the next version', TRUE, '\\x00', 1); \
-    COMMIT;";
+/// What the next version's migration might do: schemas only grow. It leaves a row under a number that this version does not know. One table
+/// at a time, since a transaction over several of them and the batches of workers would wait for each other.
+const NEXT_SQLITE: [&str; 6] = [
+    "ALTER TABLE deliveries ADD COLUMN of_the_next_version TEXT",
+    "ALTER TABLE posts ADD COLUMN of_the_next_version INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE post_logs ADD COLUMN of_the_next_version TEXT",
+    "CREATE TABLE of_the_next_version (id BLOB PRIMARY KEY, delivery_id BLOB REFERENCES deliveries (id))",
+    "CREATE INDEX deliveries_of_the_next_version ON deliveries (of_the_next_version)",
+    "INSERT INTO _social_migrations (version, description, success, checksum, execution_time) \
+        VALUES (999999, 'of the next version', 1, x'00', 1)",
+];
+const NEXT_POSTGRES: [&str; 6] = [
+    "ALTER TABLE deliveries ADD COLUMN of_the_next_version TEXT",
+    "ALTER TABLE posts ADD COLUMN of_the_next_version BIGINT NOT NULL DEFAULT 0",
+    "ALTER TABLE post_logs ADD COLUMN of_the_next_version TEXT",
+    "CREATE TABLE of_the_next_version (id UUID PRIMARY KEY, delivery_id UUID REFERENCES deliveries (id))",
+    "CREATE INDEX deliveries_of_the_next_version ON deliveries (of_the_next_version)",
+    "INSERT INTO _social_migrations (version, description, success, checksum, execution_time) \
+        VALUES (999999, 'of the next version', TRUE, '\\x00', 1)",
+];
 
 /// See the module.
 #[derive(Debug)]
@@ -120,7 +121,9 @@ async fn upgrade(run: &Run, stage: &Stage, outcome: &mut Outcome) -> Result<(), 
         process.catches_sigterm(STARTS_WITHIN).await?;
     }
     stage.load(&mut chance, run.pick(400, 40), Duration::from_secs(run.pick(8, 3))).await?;
-    stage.database().execute(if run.store == Kind::Sqlite { NEXT_SQLITE } else { NEXT_POSTGRES }).await?;
+    for statement in if run.store == Kind::Sqlite { NEXT_SQLITE } else { NEXT_POSTGRES } {
+        stage.database().execute(statement).await?;
+    }
     stage.load(&mut chance, run.pick(400, 40), Duration::from_secs(run.pick(8, 3))).await?;
     let mut after = Vec::new();
     for process in &mut before {

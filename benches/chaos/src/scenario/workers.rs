@@ -8,15 +8,13 @@ use futures_util::future::{join_all, try_join_all};
 use super::{Run, Scenario, say};
 use crate::{
     Failure,
-    check::{Allowed, check},
+    check::{Allowed, Unconfirmed, check},
     process::Process,
     random::Random,
     report::Outcome,
     stage::{Stage, StageOptions},
 };
 
-/// Time passes so much faster.
-const SPEED: u32 = 20;
 /// How many minutes the clock of each worker is ahead.
 const WRONG_MINUTES: [i64; 8] = [10, -10, 7, -7, 3, -3, 0, 0];
 /// How long a worker stands still, in the run's time: its lease of 60 s ends, and others free what it held within 12 s more.
@@ -45,7 +43,9 @@ impl Scenario for Workers {
     async fn run(&self, run: &Run) -> Result<Outcome, Failure> {
         let pauses = run.rounds(12, 2);
         let (x, members) = run.pick((150, 50), (24, 8));
-        let stage = Stage::set(run, StageOptions { speed: SPEED, x, members, ..StageOptions::default() }).await?;
+        // More work needs more time, or slowness itself would be the fault.
+        let speed = run.pick(10, 20);
+        let stage = Stage::set(run, StageOptions { speed, x, members, ..StageOptions::default() }).await?;
         stage.latency(100, 400).await?;
         let workers = (0_usize..).zip(WRONG_MINUTES).map(|(number, minutes)| {
             let mut config = stage.worker_config();
@@ -60,16 +60,24 @@ impl Scenario for Workers {
         let length = stage.pace().of_the_run(pause(&stage)) * u32::try_from(pauses).unwrap_or(u32::MAX);
         let (stood, ()) = tokio::try_join!(torment(run, &stage, &workers, pauses), fill(run, &stage, posts, length))?;
         say("everybody runs again; waiting for the rest");
-        stage.drained(PATIENCE).await?;
+        let parked = stage.drained_with_patience(PATIENCE).await?;
 
-        let mut outcome =
-            Outcome::of(check(&stage.evidence().await?, &Allowed { early: RESIDUE, ..Allowed::default() }));
+        let evidence = stage.evidence().await?;
+        let allowed = Allowed { unconfirmed: Unconfirmed::IfReceived, early: RESIDUE, ..Allowed::default() };
+        let verdict = check(&evidence, &allowed);
+        let wanted: usize = evidence.deliveries.iter().map(|delivery| delivery.parts).sum();
+        let (there, asking) = (verdict.figures.objects, verdict.figures.x_unconfirmed);
+        let mut outcome = Outcome::of(verdict);
+        // The ledger holds exactly what was wanted, whatever the store still doubts.
+        outcome.demand(there == wanted, || format!("{wanted} objects were wanted, {there} are there"));
+        outcome.demand(asking == 0, || format!("{asking} deliveries on X wait for a person"));
         for worker in &mut workers {
             let alive = worker.is_alive()?;
             outcome.demand(alive, || format!("{} ended by itself", worker.name()));
         }
         outcome.figure("workers", workers.len());
         outcome.figure("times_stopped", stood);
+        outcome.figure("parked_after_three_deaths", parked);
         Ok(outcome)
     }
 }
