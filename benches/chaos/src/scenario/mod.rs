@@ -1,6 +1,7 @@
 //! The scenarios. Each is a file; [`ALL`] lists them.
 
 mod database;
+mod keys;
 mod kill;
 mod liars;
 mod refresh;
@@ -44,6 +45,7 @@ pub const ALL: &[&dyn Scenario] = &[
     &database::Database,
     &refresh::Refresh,
     &restore::Restore,
+    &keys::Keys,
 ];
 
 /// How a scenario is to be played.

@@ -70,12 +70,13 @@ async fn backwards(run: &Run, stage: &mut Stage, round: u64, outcome: &mut Outco
     let since: HashSet<String> = stage.sandbox().ledger().await?.iter().map(|entry| entry.id.to_string()).collect();
 
     stage.restore(&backup).await?;
-    let forgotten = {
-        let evidence = stage.evidence().await?;
-        let claimed: HashSet<&str> =
-            evidence.deliveries.iter().flat_map(|one| one.claimed.iter().flatten()).map(String::as_str).collect();
-        since.iter().filter(|id| !claimed.contains(id.as_str())).count()
-    };
+    let known = stage.evidence().await?.deliveries;
+    let claimed: HashSet<&str> =
+        known.iter().flat_map(|one| one.claimed.iter().flatten()).map(String::as_str).collect();
+    let forgotten = since.iter().filter(|id| !claimed.contains(id.as_str())).count();
+    // Of these the backup knows the very call, and for some minutes LinkedIn says by the identical one what became of it.
+    let in_doubt = known.iter().filter(|one| one.phase == PhaseName::Committing).map(|one| one.number);
+    let in_doubt: HashSet<usize> = in_doubt.collect();
     outcome.demand(forgotten > 0, || "nothing was published after the backup: the run says nothing".into());
     say(format!("the backup is back: {forgotten} objects are visible of which it does not know"));
     // The program's clock is the machine's, which is behind the run's: it finds what it can. Repeated under the run's clock it finds the rest.
@@ -107,7 +108,7 @@ async fn backwards(run: &Run, stage: &mut Stage, round: u64, outcome: &mut Outco
             outcome
                 .demand(delivery.due <= restored_at, || format!("post {number} was due later and waits for a person"));
         }
-        if member {
+        if member && !in_doubt.contains(&delivery.number) {
             let calls: u64 = evidence
                 .received
                 .iter()
