@@ -520,6 +520,25 @@ impl Stage {
         }
     }
 
+    /// Where a server of this stage listens, as soon as it does.
+    ///
+    /// # Errors
+    /// If it does not come to it.
+    pub async fn served_at(&self, server: &Process) -> Result<String, Failure> {
+        let (log, started) = (self.folder.join(format!("{}.log", server.name())), Instant::now());
+        loop {
+            let text = std::fs::read_to_string(&log).unwrap_or_default();
+            let found = text.split_once("the API is served at http://").map(|(_, rest)| rest);
+            if let Some(address) = found.and_then(|rest| rest.split(['/', '"', ' ', '\n']).next()) {
+                return Ok(format!("http://{address}"));
+            }
+            if started.elapsed() > Duration::from_secs(60) {
+                return Err(format!("{} does not serve; see its log", server.name()).into());
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     /// Waits until nothing is open any more but what waits for a person. Answers with how much of that there is.
     ///
     /// # Errors

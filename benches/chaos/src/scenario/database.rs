@@ -319,19 +319,7 @@ struct Api {
 
 impl Api {
     async fn of(stage: &Stage, server: &Process) -> Result<Self, Failure> {
-        let (log, started) = (stage.folder().join(format!("{}.log", server.name())), Instant::now());
-        let address = loop {
-            let text = fs::read_to_string(&log).unwrap_or_default();
-            let found = text.split_once("the API is served at http://").map(|(_, rest)| rest);
-            if let Some(address) = found.and_then(|rest| rest.split(['/', '"', ' ', '\n']).next()) {
-                break address.to_owned();
-            }
-            if started.elapsed() > Duration::from_secs(60) {
-                return Err(format!("{} does not serve; see its log", server.name()).into());
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        };
-        let (client, url) = (stage.sandbox().client().clone(), format!("http://{address}"));
+        let (client, url) = (stage.sandbox().client().clone(), stage.served_at(server).await?);
         let admin = stage.server_variables().into_iter().find(|(name, _)| *name == "SOCIAL_ADMIN_KEY");
         let (_, admin) = admin.ok_or("there is no admin key")?;
         let wanted = json!({ "user_id": stage.user().to_string(), "name": "chaos" });

@@ -4,6 +4,7 @@ mod database;
 mod keys;
 mod kill;
 mod liars;
+mod limits;
 mod refresh;
 mod restore;
 mod stop;
@@ -46,6 +47,7 @@ pub const ALL: &[&dyn Scenario] = &[
     &refresh::Refresh,
     &restore::Restore,
     &keys::Keys,
+    &limits::Limits,
 ];
 
 /// How a scenario is to be played.
