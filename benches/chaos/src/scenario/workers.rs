@@ -23,8 +23,9 @@ const PAUSE: Duration = Duration::from_secs(90);
 const PAUSED: usize = 3;
 /// How long the rest may take.
 const PATIENCE: Duration = Duration::from_secs(300);
-/// What setting a clock right leaves over under a fast pace.
-const RESIDUE: Duration = Duration::from_secs(30);
+/// What setting a clock right leaves over under a fast pace, also when the worker stood still in the middle of it. Less than any clock is
+/// wrong here.
+const RESIDUE: Duration = Duration::from_secs(120);
 
 /// See the module.
 #[derive(Debug)]
