@@ -25,7 +25,7 @@ const PAUSED: usize = 3;
 const PATIENCE: Duration = Duration::from_secs(300);
 /// What setting a clock right leaves over under a fast pace, also when the worker stood still in the middle of it. Less than any clock is
 /// wrong here.
-const RESIDUE: Duration = Duration::from_secs(120);
+const RESIDUE: Duration = Duration::from_secs(105);
 
 /// See the module.
 #[derive(Debug)]
