@@ -128,7 +128,8 @@ pub(crate) async fn collect(stage: &Stage) -> Result<Evidence, Failure> {
                     author: place.account.profile.remote_id.clone(),
                     parts: planned.shape.parts(),
                     media: planned.shape.media(),
-                    due: delivery.due_at,
+                    // As it was planned: trying again moves the time in the store.
+                    due: planned.due,
                     phase: delivery.phase.name(),
                     claimed,
                     history: histories.remove(&delivery.id).unwrap_or_default(),

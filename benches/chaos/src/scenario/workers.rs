@@ -23,8 +23,9 @@ const PAUSE: Duration = Duration::from_secs(90);
 const PAUSED: usize = 3;
 /// How long the rest may take.
 const PATIENCE: Duration = Duration::from_secs(300);
-/// What setting a clock right leaves over under a fast pace.
-const RESIDUE: Duration = Duration::from_secs(30);
+/// What setting a clock right leaves over under a fast pace, also when the worker stood still in the middle of it. Less than any clock is
+/// wrong here.
+const RESIDUE: Duration = Duration::from_secs(105);
 
 /// See the module.
 #[derive(Debug)]
@@ -55,7 +56,8 @@ impl Scenario for Workers {
         });
         let mut workers = workers.collect::<Result<Vec<_>, _>>()?;
 
-        let posts = run.pick(10_000, 300);
+        // A backlog is no fault of this scenario: a debug build is given what it can do.
+        let posts = run.pick(if cfg!(debug_assertions) { 3_000 } else { 10_000 }, 300);
         say(format!("{posts} posts over {} accounts, {pauses} pauses of {PAUSED} workers", stage.places().len()));
         let length = stage.pace().of_the_run(pause(&stage)) * u32::try_from(pauses).unwrap_or(u32::MAX);
         let (stood, ()) = tokio::try_join!(torment(run, &stage, &workers, pauses), fill(run, &stage, posts, length))?;
