@@ -37,6 +37,9 @@ pub(crate) struct Entry {
     answer: oneshot::Sender<Result<Held, Error>>,
 }
 
+/// What hangs on a write: the doubt that it ends if it must be written, and who waits for it.
+type Waiter = (Option<Doubt>, oneshot::Sender<Result<Held, Error>>);
+
 impl Journal {
     /// A grouped journal and the future that does its work; it ends when the last journal is gone and everything is written. `wake` is notified
     /// when a change wants to be looked at again. After `ending` it waits for the store no longer than for the spill.
@@ -97,7 +100,7 @@ async fn work(
     let mut arrived: Vec<Entry> = Vec::with_capacity(BATCH);
     // The batch, and in the same order who waits for it and whether it must be written.
     let mut writes: Vec<PhaseWrite> = Vec::with_capacity(BATCH);
-    let mut waiting: Vec<(Option<Doubt>, oneshot::Sender<Result<Held, Error>>)> = Vec::with_capacity(BATCH);
+    let mut waiting: Vec<Waiter> = Vec::with_capacity(BATCH);
     loop {
         let room = BATCH - writes.len();
         if writes.is_empty() {

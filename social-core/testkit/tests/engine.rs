@@ -846,7 +846,7 @@ async fn what_is_old_is_thrown_away_and_what_is_needed_stays() {
         new
     };
     let open = with(&files[0]);
-    store.insert_post(&open).await.unwrap();
+    assert_eq!(store.insert_post(&open).await.unwrap(), social_core::store::Insert::Stored);
     assert_eq!(social.tidy().await.unwrap(), Tidied::default(), "nothing is old");
     let moving = clock.clone();
     let ticking = tokio::spawn(async move {

@@ -1,17 +1,19 @@
 //! Users, keys, idempotent requests, proofs of master keys, media.
 
 use social_core::{
+    account::Version,
     draft::StoredMedia,
     error::ErrorKind,
     id::{MediaId, UserId},
-    store::{ApiKey, Idempotent, PageRequest, User},
+    phase::PhaseName,
+    store::{ApiKey, Held, Idempotent, PageRequest, Swap, User},
 };
 use uuid::Uuid;
 
 use super::{StoreUnderTest, at_once};
 use crate::{
     clock::{micros_after, secs, t0},
-    fixtures::{image, user, vault, video},
+    fixtures::{X, connect, image, token_update, user, vault, video},
 };
 
 /// One user per address, listed in the order of their making.
@@ -214,4 +216,49 @@ pub async fn a_store_says_what_it_is(sut: StoreUnderTest) {
     assert!(!said.contains("://") && !said.contains('@'), "{said:?}");
     let offset = sut.store.clock_offset(social_core::Clock::now(&social_core::SystemClock::new())).await.unwrap();
     assert!(offset.as_secs().abs() < 60, "the clock of this machine is the store's: {offset}");
+}
+
+/// P3: the history goes in portions, the oldest first; files are listed by age and forgotten; replaced ciphertext is erased.
+pub async fn what_is_old_is_forgotten_in_portions(sut: StoreUnderTest) {
+    let store = &*sut.store;
+    let (user, held) = super::claimed_one(store, "a").await;
+    for second in 1..=9 {
+        let write = crate::fixtures::write(&held, PhaseName::Preparing, secs(second));
+        assert_eq!(super::record(store, write).await, Held::Yes);
+    }
+    let (mut portions, first) = (Vec::new(), super::history(store, user, held.id).await[0].created_at);
+    assert!(first < secs(1));
+    loop {
+        portions.push(store.forget_history(secs(8), 3).await.unwrap());
+        if portions.last() == Some(&0) {
+            break;
+        }
+    }
+    assert_eq!(portions, [3, 3, 2, 0], "scheduled and seven writes");
+    let left: Vec<_> = super::history(store, user, held.id).await.iter().map(|row| row.created_at).collect();
+    assert_eq!(left, [secs(8), secs(9)]);
+    assert_eq!(super::read(store, user, held.id).await.phase.name(), PhaseName::Preparing, "deliveries stay");
+
+    let files = [image(), image(), image()];
+    for (second, file) in files.iter().enumerate() {
+        store.insert_media(user, file, secs(second as i64)).await.unwrap();
+    }
+    let mut old = store.old_media(secs(2), None, 1).await.unwrap();
+    let place = old[0].1;
+    old.extend(store.old_media(secs(2), Some(place), 9).await.unwrap());
+    let mut expected = vec![(user, files[0].id), (user, files[1].id)];
+    expected.sort_by_key(|(_, id)| *id);
+    assert_eq!(old, expected);
+    assert!(!store.delete_media(UserId::new(), files[0].id).await.unwrap(), "a stranger's file stays");
+    assert!(store.delete_media(user, files[0].id).await.unwrap());
+    assert!(!store.delete_media(user, files[0].id).await.unwrap());
+    assert_eq!(store.media(user, files[0].id).await.unwrap(), None);
+
+    let connected = connect(store, user, &X, 1).await;
+    let update = token_update(&connected.connection, Version::FIRST, secs(10)).await;
+    assert_eq!(store.replace(connected.connection.id, Version::FIRST, &update).await.unwrap(), Swap::Done);
+    for (before, erased) in [(10, 0), (11, 1), (11, 0)] {
+        assert_eq!(store.forget_replaced_tokens(secs(before)).await.unwrap(), erased);
+    }
+    assert_eq!(store.get(connected.connection.id).await.unwrap().unwrap().tokens, update.tokens);
 }

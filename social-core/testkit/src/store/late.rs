@@ -157,7 +157,7 @@ pub async fn a_restore_puts_in_doubt_what_may_have_gone_out_since(sut: StoreUnde
         let row = read(store, user, one.delivery.id).await;
         let asks = phase.can_cancel() || matches!(phase, PhaseName::Committing | PhaseName::Settling);
         assert_eq!(row.phase.name(), phase, "a phase is not changed");
-        assert_eq!(row.wake_at, asks.then(|| mark.now), "{phase}");
+        assert_eq!(row.wake_at, asks.then_some(mark.now), "{phase}");
         assert_eq!(row.epoch.0 > RESTORED_EPOCHS, !phase.is_final(), "{phase}");
         let since = match phase {
             PhaseName::Committing | PhaseName::Settling | PhaseName::Unconfirmed => Some(secs(1)),

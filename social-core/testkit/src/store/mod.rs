@@ -230,6 +230,7 @@ macro_rules! store_suite {
                 admin: a_request_that_was_never_finished_goes_stale,
                 admin: the_first_proof_of_a_key_stays,
                 admin: media_belong_to_their_user,
+                admin: what_is_old_is_forgotten_in_portions,
                 admin: a_store_says_what_it_is,
                 rates: uses_of_all_workers_add_up,
                 rates: buckets_follow_the_reference,
