@@ -79,6 +79,9 @@ pub struct PublishContext<'a> {
     pub parts: &'a [RemotePost],
     /// When the visible call that is in doubt was first permitted; the present instant outside of reconciling.
     pub attempted_at: Timestamp,
+    /// The call in doubt was made before a backup was put back, and what was prepared for it is forgotten: ids of files in the checkpoint are
+    /// not those of the call, and to send again would not be to send the same. Reconciling must only read then.
+    pub prepared_again: bool,
     /// Ids on the network that other deliveries of ours already claim: reconciling must not adopt them.
     pub taken: &'a HashSet<String>,
     media: &'a dyn MediaLibrary,
@@ -121,6 +124,7 @@ impl<'a> PublishContext<'a> {
             draft,
             parts,
             attempted_at,
+            prepared_again: false,
             taken,
             media,
             visible,

@@ -25,7 +25,7 @@ use crate::{
     platform::{Committed, Platform, Prepared},
     rate::{Ask, BucketKey, Outcome, Permit, RateScope, Stop, Turn, Verdict, Wait, WaitReason},
     social::Inner,
-    store::{Claimed, Delivery, ErrorPatch, LeaseAfter},
+    store::{Claimed, Delivery, ErrorPatch, LeaseAfter, RESTORED_EPOCHS},
     time::{later, positive, signed},
     trace,
 };
@@ -127,6 +127,11 @@ impl<'a> Driver<'a> {
     /// The data were put back from a backup, and a visible call may have been made since: the network is asked before anything is sent.
     fn owes_a_look(&self) -> bool {
         self.delivery().committing_since.is_some() && self.delivery().phase.name().can_cancel()
+    }
+
+    /// How often the data were put back from a backup.
+    fn restores(&self) -> i64 {
+        self.delivery().epoch.0 / RESTORED_EPOCHS
     }
 
     fn now(&self) -> Timestamp {
@@ -270,6 +275,10 @@ impl<'a> Driver<'a> {
         let mut ahead = self.change(Event::Permitted, LeaseAfter::Keep);
         ahead.attempt = before + 1;
         ahead.committing_since = Some(self.now());
+        if self.restores() > 0 {
+            // A permit that does not say so was given before the last restore.
+            ahead.response = json!({ "restores": self.restores() });
+        }
         match self.write(ahead).await {
             Ok(Flow::Go) => {}
             Ok(stop) => {

@@ -75,7 +75,15 @@ pub async fn run(
     let listening = acceptor.as_ref().and_then(|acceptor| acceptor.address().ok()).unwrap_or(config.listen);
     // Links lead to the API, wherever a worker shows its metrics.
     let api = if role == Role::Worker { config.listen } else { listening };
-    let state = start::installation(&config, api, missing, Some(recorder.clone())).await?;
+    tokio::pin!(stop);
+    // A database that does not answer must not hold up the end.
+    let state = tokio::select! {
+        state = start::installation(&config, api, missing, Some(recorder.clone())) => state?,
+        () = &mut stop => {
+            tracing::info!("social-server was stopped before it had started");
+            return Ok(());
+        }
+    };
     start::warn_about(&config, &state);
     let networks: Vec<_> = state.social().platforms().map(|one| one.descriptor().id.to_string()).collect();
     let database = state.social().store().describe();
@@ -88,7 +96,7 @@ pub async fn run(
     let routes = if role == Role::Worker { operations } else { app };
     let mut running = Running::begin_with(routes, state, acceptor, role != Role::Api, Some(recorder));
     let broken = tokio::select! {
-        () = stop => false,
+        () = &mut stop => false,
         () = running.broken() => true,
     };
     tracing::info!("social-server is stopping");
@@ -240,19 +248,24 @@ async fn tidy(state: State, recorder: Option<PrometheusHandle>) {
     }
 }
 
-/// Completes when the process is asked to stop: SIGTERM or SIGINT.
-pub async fn asked_to_stop() {
+/// Completes when the process is asked to stop: SIGTERM or SIGINT. From this call on, and not only when somebody waits for it, the process
+/// no longer dies of SIGTERM: one that comes during the start ends the process in order too.
+pub fn asked_to_stop() -> impl Future<Output = ()> + Send {
     #[cfg(unix)]
-    {
+    let terminate = {
         use tokio::signal::unix::{SignalKind, signal};
-        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
+        signal(SignalKind::terminate())
+    };
+    async move {
+        #[cfg(unix)]
+        if let Ok(mut terminate) = terminate {
             tokio::select! {
                 _ = terminate.recv() => return,
                 _ = tokio::signal::ctrl_c() => return,
             }
         }
-    }
-    if tokio::signal::ctrl_c().await.is_err() {
-        std::future::pending::<()>().await;
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
     }
 }

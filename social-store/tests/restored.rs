@@ -198,6 +198,31 @@ fn transient() -> social_core::Error {
 }
 
 #[tokio::test]
+async fn what_followed_a_part_that_was_in_doubt_when_the_backup_was_taken_is_looked_for_too() {
+    let (world, social, store) = World::new().await;
+    let mut draft = Draft::text("part 1");
+    draft.thread = vec!["part 2".into(), "part 3".into()];
+    let thread = social.schedule(&world.user, draft).on([&world.accounts[0]]).send().await.unwrap();
+    let lost = social_core::Error::new(ErrorKind::Timeout, "publish.commit");
+    world.network.next("commit", Turn::FailAfter(lost));
+    while social.worker().tick().await.unwrap() > 0 {}
+    assert_eq!(world.delivery(&store, &thread).await.phase.name(), PhaseName::Committing);
+    back_up(&store, world.folder.path()).await;
+    world.work(&social, 5).await;
+    assert_eq!(world.network.posts().len(), 3);
+    drop((social, store));
+
+    let (social, store) = world.open("restored.db").await;
+    let done = social.restored(None, false, false).await.unwrap();
+    assert_eq!((done.to_look, done.in_doubt), (0, 1));
+    world.work(&social, 5).await;
+    let delivery = world.delivery(&store, &thread).await;
+    assert!(matches!(delivery.phase, Phase::Published { .. }), "{delivery:?}");
+    assert_eq!(world.network.posts().len(), 3, "nothing is sent again");
+    assert_eq!(world.network.calls("commit"), 3);
+}
+
+#[tokio::test]
 async fn where_the_network_cannot_be_read_or_the_post_cannot_be_prepared_a_person_decides() {
     let (world, social, store) = World::new().await;
     let blind = world.post(&social, "nobody can tell", 0, HOUR).await;

@@ -3,7 +3,7 @@
 use std::{collections::HashSet, time::Duration};
 
 use jiff::SignedDuration;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Driver, Flow, LEASE_MARGIN, LONGEST_DOUBT, MOST_LOOKS, Stopped, write::as_json};
 use crate::{
@@ -41,8 +41,13 @@ impl Driver<'_> {
         if self.lease.remaining() <= platform.descriptor().flow.commit_deadline() + LEASE_MARGIN {
             return self.hand_back().await;
         }
+        let permit = if self.restores() > 0 { self.last_permit().await? } else { None };
+        let said = |what: &str| permit.as_ref().and_then(|row| row.response.get(what));
+        let prepared_again = said("only_to_look") == Some(&json!(true));
+        // What followed a part that went out before a restore, or around it, may have gone out too.
+        let more_may_be_out = prepared_again || said("restores").and_then(Value::as_i64).unwrap_or(0) < self.restores();
         let mut cx = self.context(&tokens, &taken);
-        cx.attempted_at = since;
+        (cx.attempted_at, cx.prepared_again) = (since, prepared_again);
         let found = tokio::select! {
             found = trace::step("reconcile", platform.publish().reconcile(&cx, at)) => found,
             () = self.lease.lost() => return Ok(Flow::Stop(Stopped::LeaseLost)),
@@ -51,12 +56,7 @@ impl Driver<'_> {
         drop(cx);
         match found {
             Ok(Reconciled::Published(remote)) => self.published(remote).await,
-            Ok(Reconciled::Next { at, part }) => {
-                // What followed a part that went out before a restore may have gone out too.
-                let permit = self.last_permit().await?;
-                let only_looked = permit.is_some_and(|row| row.response["only_to_look"] == json!(true));
-                self.part_published(at, part, only_looked).await
-            }
+            Ok(Reconciled::Next { at, part }) => self.part_published(at, part, more_may_be_out).await,
             Ok(Reconciled::Settling { at, poll_after }) => self.accepted(at, poll_after).await,
             Ok(Reconciled::NotPublished) => {
                 let mut absent = self.change(Event::ProvenAbsent, LeaseAfter::Keep);

@@ -66,6 +66,8 @@ const TIDY_EVERY: Duration = Duration::from_secs(24 * 3600);
 const CALIBRATE_EVERY: Duration = Duration::from_secs(30);
 /// How long calls that are under way may take when the worker is stopped.
 const STOP_WITHIN: Duration = Duration::from_secs(20);
+/// How long the answer to the last claim may take, as part of that.
+const CLAIM_WITHIN: Duration = Duration::from_secs(10);
 /// How long the last changes may take afterwards.
 const WRITE_WITHIN: Duration = Duration::from_secs(4);
 /// How long it may take to keep them on disk instead.
@@ -182,19 +184,25 @@ impl Worker {
         background.spawn(run.clone().every(CALIBRATE_EVERY, Chore::Calibrate));
         background.spawn(run.clone().every(TIDY_EVERY, Chore::Tidy));
         let mut tasks = JoinSet::new();
-        {
+        let ends = {
             tokio::pin!(shutdown);
             let claiming = run.claim_loop(&mut tasks);
             tokio::pin!(claiming);
-            tokio::select! {
-                () = &mut shutdown => {}
-                () = &mut claiming => {}
+            let ended = tokio::select! {
+                () = &mut shutdown => false,
+                () = &mut claiming => true,
+            };
+            stop.cancel();
+            let ends = tokio::time::Instant::now() + STOP_WITHIN;
+            // A claim that is under way may have been granted already. Its answer is awaited, so that what it brought is handed back.
+            if !ended && tokio::time::timeout(CLAIM_WITHIN, claiming).await.is_err() {
+                tracing::warn!(worker = %run.name, "a claim got no answer; what it brought is found again when its lease has ended");
             }
-        }
-        stop.cancel();
+            ends
+        };
         tracing::info!(worker = %run.name, tasks = tasks.len(), "worker {} is stopping", run.name);
         let finished = async { while tasks.join_next().await.is_some() {} };
-        if tokio::time::timeout(STOP_WITHIN, finished).await.is_err() {
+        if tokio::time::timeout_at(ends, finished).await.is_err() {
             tracing::warn!(worker = %run.name, "calls took too long; what they did is found out when their leases have ended");
             tasks.shutdown().await;
         }
@@ -265,7 +273,7 @@ enum Chore {
 impl Run {
     async fn claim_loop(self: &Arc<Self>, tasks: &mut JoinSet<()>) {
         let clock = self.inner.cx.clock().clone();
-        loop {
+        while !self.stop.is_cancelled() {
             while tasks.try_join_next().is_some() {}
             let now = clock.now();
             let lanes = lanes(&self.inner, |platform| self.room(platform, now));
@@ -312,6 +320,7 @@ impl Run {
                 () = clock.sleep_until(pause_until) => {}
                 () = self.wake.notified() => {}
                 () = self.inner.store.woken() => {}
+                () = self.stop.cancelled() => {}
             }
         }
     }

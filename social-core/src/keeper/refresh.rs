@@ -29,6 +29,8 @@ const PAUSES: RetryPolicy = RetryPolicy {
 const OPERATOR_PAUSE: Duration = Duration::from_secs(5 * 60);
 /// Between two tries with one refresh token whose first answer was lost.
 const DOUBT_PAUSE: Duration = Duration::from_secs(30);
+/// While a grant is being given up nobody else asks for new tokens: a dead refresh token is shown once.
+const BURIAL: Duration = Duration::from_secs(30);
 /// How long a worker tries to store tokens that it holds the only copy of.
 const SAVE_FOR: Duration = Duration::from_secs(24 * 3600);
 /// After this many failures in a row, about three hours, somebody should know.
@@ -196,7 +198,7 @@ impl Inner {
         // A network that answers "server error" is there and says that it did not work; silence is the doubtful case.
         let silence = error.provider_error().and_then(|said| said.status).is_none_or(|status| status < 500);
         if in_doubt && silence && doubted_before && life.has_ended(now) {
-            self.store.refresh_failed(id, seen, now, false).await?;
+            self.store.refresh_failed(id, seen, later(now, signed(BURIAL)), false).await?;
             return Err(self
                 .bury(&stored, "the answers to two refreshes were lost, and the old token has ended")
                 .await?);
@@ -237,7 +239,7 @@ impl Inner {
         if newest.connection.version != seen {
             return self.newest(id).await.map(Served::as_they_are);
         }
-        self.store.refresh_failed(id, seen, self.cx.now(), false).await?;
+        self.store.refresh_failed(id, seen, later(self.cx.now(), signed(BURIAL)), false).await?;
         let buried = self.bury(stored, "the network ended the grant").await?;
         if buried.kind() != ErrorKind::Reconnect {
             return Err(buried);

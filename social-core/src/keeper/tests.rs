@@ -589,6 +589,9 @@ async fn a_dead_grant_needs_a_person() {
     world.net.will([Fault::Status(ErrorKind::Reconnect, None)]);
     assert_shows!(keeper.tokens(world.id, None).await, "reconnect");
     assert_eq!(world.status(), ConnectionStatus::NeedsReconnect);
+    let row = world.store.row(world.id);
+    let kept = row.refresh_lease_until.is_some_and(|until| until > world.cx.now());
+    assert!(kept, "until it was given up, nobody else could show the dead token");
     for _ in 0..5 {
         pass(HOUR).await;
         assert_shows!(keeper.tokens(world.id, Some(Version::FIRST)).await, "reconnect");

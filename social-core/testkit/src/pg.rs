@@ -80,14 +80,28 @@ impl Server {
         Self::start_with(AS_SHIPPED)
     }
 
+    /// The same with its files below `folder`, whose path has to be short, since a socket lies there too. `None` as with
+    /// [`shared`](Self::shared).
+    ///
+    /// # Panics
+    /// As [`shared`](Self::shared).
+    #[must_use]
+    pub fn start_as_shipped_in(folder: &Path) -> Option<Self> {
+        Self::start_in(AS_SHIPPED, folder)
+    }
+
     fn start_with(settings: &'static str) -> Option<Self> {
+        Self::start_in(settings, &std::env::temp_dir())
+    }
+
+    fn start_in(settings: &'static str, folder: &Path) -> Option<Self> {
         let Some(programs) = programs() else {
             let required = std::env::var("REQUIRE_POSTGRES").is_ok_and(|value| value == "1");
             assert!(!required, "REQUIRE_POSTGRES=1, but initdb, postgres and pg_ctl are not installed");
             eprintln!("skipped: no PostgreSQL (install it or set TEST_DATABASE_URL)");
             return None;
         };
-        let cluster = Cluster::create(programs, settings).expect("a private PostgreSQL cluster");
+        let cluster = Cluster::create(programs, settings, folder).expect("a private PostgreSQL cluster");
         // The socket lies in a folder that is closed to others, which is all the authentication that is needed.
         let mut base = Url::parse("postgres://postgres@localhost/postgres").expect("an address");
         base.query_pairs_mut().append_pair("host", cluster.dir.to_str().expect("a temporary path is UTF-8"));
@@ -133,9 +147,9 @@ impl Server {
 }
 
 impl Cluster {
-    fn create(programs: PathBuf, settings: &'static str) -> io::Result<Self> {
+    fn create(programs: PathBuf, settings: &'static str, folder: &Path) -> io::Result<Self> {
         // Short, since the path of a socket must be.
-        let dir = std::env::temp_dir().join(format!("spg-{}", uuid::Uuid::now_v7().simple()));
+        let dir = folder.join(format!("spg-{}", uuid::Uuid::now_v7().simple()));
         fs::create_dir(&dir)?;
         fs::set_permissions(&dir, fs::Permissions::from_mode(0o700))?;
         // PostgreSQL refuses to run as root.

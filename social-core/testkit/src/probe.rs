@@ -39,6 +39,8 @@ pub struct Probe {
     die_at: AtomicUsize,
     died: Notify,
     claims: AtomicUsize,
+    hold_claims: AtomicBool,
+    release: Notify,
     away: AtomicBool,
     checks: AtomicUsize,
     looks: AtomicUsize,
@@ -51,6 +53,8 @@ impl Default for Probe {
             die_at: AtomicUsize::new(usize::MAX),
             died: Notify::new(),
             claims: AtomicUsize::new(0),
+            hold_claims: AtomicBool::new(false),
+            release: Notify::new(),
             away: AtomicBool::new(false),
             checks: AtomicUsize::new(0),
             looks: AtomicUsize::new(0),
@@ -88,6 +92,17 @@ impl Probe {
     /// How often somebody looked for what is new in a history.
     pub fn looks(&self) -> usize {
         self.looks.load(Ordering::SeqCst)
+    }
+
+    /// From now on a claim is granted at once and answered only when it is released: the answer is on its way.
+    pub fn hold_claims(&self) {
+        self.hold_claims.store(true, Ordering::SeqCst);
+    }
+
+    /// The answer that is held arrives, and those to come are not held.
+    pub fn release_claims(&self) {
+        self.hold_claims.store(false, Ordering::SeqCst);
+        self.release.notify_one();
     }
 
     /// Completes when the worker has died.
@@ -245,7 +260,11 @@ impl JobStore for ProbeStore {
     async fn claim_due(&self, request: &ClaimRequest) -> Result<Vec<Claimed>, Error> {
         self.probe.claims.fetch_add(1, Ordering::SeqCst);
         self.probe.there()?;
-        self.inner.claim_due(request).await
+        let granted = self.inner.claim_due(request).await;
+        if self.probe.hold_claims.load(Ordering::SeqCst) {
+            self.probe.release.notified().await;
+        }
+        granted
     }
     async fn record(&self, writes: &[PhaseWrite]) -> Result<Vec<Held>, Error> {
         self.probe.at("record", Stage::Before).await?;

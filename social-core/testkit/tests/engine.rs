@@ -521,6 +521,25 @@ async fn a_network_that_hangs_does_not_delay_the_others() {
 }
 
 #[tokio::test]
+async fn a_claim_whose_answer_is_on_its_way_when_the_worker_stops_is_handed_back() {
+    let network = FakeNetwork::default();
+    let shop = shop(&network).await;
+    shop.post("claimed, and not yet known").await;
+    shop.probe.hold_claims();
+    let (running, stop) = shop.run();
+    shop.until("it has asked", async || shop.probe.claims() == 1).await;
+    stop.send(()).unwrap();
+    for _ in 0..50 {
+        tokio::task::yield_now().await;
+    }
+    assert!(!running.is_finished(), "the answer is awaited");
+    shop.probe.release_claims();
+    running.await.unwrap().unwrap();
+    assert!(network.posts().is_empty());
+    assert_eq!(shop.store.claim_due(&shop.claim()).await.unwrap().len(), 1, "another worker can have it at once");
+}
+
+#[tokio::test]
 async fn a_long_preparation_is_kept_by_the_heartbeat() {
     let network = FakeNetwork::default();
     let shop = shop(&network).await;

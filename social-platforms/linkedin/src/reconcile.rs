@@ -45,6 +45,7 @@ impl LinkedIn {
         match Step::read(&ready) {
             Some(Step::Ready { body, items, absent_since }) => {
                 if age < LATEST
+                    && !cx.prepared_again
                     && let Some(found) = self.send_again(cx, body.clone()).await?
                 {
                     return Ok(found);
@@ -124,9 +125,10 @@ impl LinkedIn {
         let wanted = Wanted {
             text: little_text::fingerprint(sent["commentary"].as_str().unwrap_or_default()),
             media: media_urns(&sent["content"]),
+            other_media: cx.prepared_again,
             from: later(cx.attempted_at, -CLOCK_MARGIN),
         };
-        if wanted.text.is_empty() && wanted.media.is_empty() {
+        if wanted.text.is_empty() && (wanted.media.is_empty() || wanted.other_media) {
             return Ok(Search::CannotTell);
         }
         let author = encode(&author(&cx.account.profile));
@@ -209,6 +211,8 @@ enum Search {
 struct Wanted {
     text: String,
     media: Vec<String>,
+    /// They were uploaded again since: as many as in the post, under other names.
+    other_media: bool,
     from: Timestamp,
 }
 
@@ -219,7 +223,11 @@ impl Wanted {
         let media = media_urns(&post.content);
         // Uploaded media are one post's alone and prove more than its text; where one side names none, they prove nothing against it.
         let comparable = !media.is_empty() && !self.media.is_empty();
-        let same_media = if comparable { media == self.media } else { !self.text.is_empty() };
+        let same_media = match comparable {
+            true if self.other_media => media.len() == self.media.len(),
+            true => media == self.media,
+            false => !self.text.is_empty(),
+        };
         is_shown && is_recent && same_media && little_text::fingerprint(&post.commentary) == self.text
     }
 }

@@ -27,6 +27,9 @@ pub struct RequestEntry {
     pub at: Timestamp,
     /// Request headers; credentials are replaced by `[redacted]`.
     pub headers: BTreeMap<String, String>,
+    /// The beginning of the body, where the setting `request_log_body_bytes` asks for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body: Option<String>,
 }
 
 /// How often an operation was asked for since the start or the last reset, and never forgotten.
@@ -49,6 +52,7 @@ struct Record {
     path: Box<str>,
     /// `name\0value\0` for each header.
     headers: Box<str>,
+    body: Option<Box<str>>,
     platform: &'static str,
     operation: &'static str,
     status: Option<u16>,
@@ -116,6 +120,7 @@ impl Record {
             faulted: self.faulted,
             at: timestamp(self.at),
             headers: headers.collect(),
+            body: self.body.as_deref().map(str::to_owned),
         }
     }
 }
@@ -158,6 +163,18 @@ pub(crate) struct LogLine {
     pub(crate) faulted: bool,
     pub(crate) at: i64,
     pub(crate) limit: usize,
+    pub(crate) body: Option<Box<str>>,
+    pub(crate) body_limit: usize,
+}
+
+impl LogLine {
+    /// Remembers the beginning of a body that was read whole.
+    pub(crate) fn remember(&mut self, body: &[u8]) {
+        if self.body_limit > 0 && !self.operation.starts_with("oauth.") {
+            let head = &body[..body.len().min(self.body_limit)];
+            self.body = Some(String::from_utf8_lossy(head).into_owned().into_boxed_str());
+        }
+    }
 }
 
 impl Drop for LogLine {
@@ -166,6 +183,7 @@ impl Drop for LogLine {
             method: self.parts.method.clone(),
             path: redacted_path(&self.parts.uri).into_boxed_str(),
             headers: redacted_headers(&self.parts.headers).into_boxed_str(),
+            body: self.body.take(),
             platform: self.platform,
             operation: self.operation,
             status: self.status,

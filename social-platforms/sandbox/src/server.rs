@@ -123,6 +123,8 @@ async fn network(world: &Arc<World>, platform: Platform, request: Request<Body>)
         faulted: false,
         at: world.now(),
         limit: settings.request_log_limit,
+        body: None,
+        body_limit: settings.request_log_body_bytes,
     };
 
     let mut shape = None;
@@ -133,22 +135,30 @@ async fn network(world: &Arc<World>, platform: Platform, request: Request<Body>)
     match before {
         None => {}
         Some(Fault::Answer { status, body: text, headers }) => {
-            drain(body.take()).await;
+            discard(body.take(), &route, &mut line).await;
             line.status = Some(status);
             return Ok(scripted(status, &text, &headers));
         }
         Some(Fault::Named(NamedFault::Empty)) => {
-            drain(body.take()).await;
+            discard(body.take(), &route, &mut line).await;
             line.status = Some(502);
             return Ok(answer::empty(502));
         }
-        Some(Fault::Named(NamedFault::Reset)) => return Err(drop_connection(&reset)),
+        Some(Fault::Named(NamedFault::Reset)) => {
+            if line.body_limit > 0 {
+                discard(body.take(), &route, &mut line).await;
+            }
+            return Err(drop_connection(&reset));
+        }
         Some(Fault::Hang { hang_ms, late: true }) => late_hang = hang_ms,
         Some(Fault::Hang { hang_ms, late: false }) => {
             // The body is read first: a client that leaves is only noticed when nothing of the request is outstanding.
             if let BodyRule::Buffer(limit) = route.body_rule() {
                 match buffer(body.take(), limit).await {
-                    Ok(bytes) => body = Some(Body::from(bytes)),
+                    Ok(bytes) => {
+                        line.remember(&bytes);
+                        body = Some(Body::from(bytes));
+                    }
                     Err(refusal) => return Ok(refusal),
                 }
             }
@@ -160,7 +170,10 @@ async fn network(world: &Arc<World>, platform: Platform, request: Request<Body>)
     let payload = match route.body_rule() {
         BodyRule::Stream => Payload::Stream(body.unwrap_or_default()),
         BodyRule::Buffer(limit) => match buffer(body, limit).await {
-            Ok(bytes) => Payload::Bytes(bytes),
+            Ok(bytes) => {
+                line.remember(&bytes);
+                Payload::Bytes(bytes)
+            }
             Err(refusal) => {
                 line.status = Some(refusal.status().as_u16());
                 return Ok(refusal);
@@ -168,7 +181,7 @@ async fn network(world: &Arc<World>, platform: Platform, request: Request<Body>)
         },
     };
 
-    let wait = settings.latency_ms;
+    let wait = settings.latency_ms + world.chance_below(settings.latency_spread_ms);
     let mut reply = if wait == 0 && late_hang == 0 {
         serve(world, platform, route, Arc::clone(&parts), payload).await
     } else {
@@ -288,6 +301,18 @@ async fn cut(reply: Answer, after: usize, reset: ResetSwitch) -> Answer {
         }
     });
     Response::from_parts(parts, Body::from_stream(pieces))
+}
+
+/// Reads what nobody needs, so that the client can send it to its end.
+async fn discard(body: Option<Body>, route: &Route, line: &mut LogLine) {
+    match route.body_rule() {
+        BodyRule::Buffer(limit) if line.body_limit > 0 => {
+            if let Ok(bytes) = buffer(body, limit).await {
+                line.remember(&bytes);
+            }
+        }
+        BodyRule::Buffer(_) | BodyRule::Stream => drain(body).await,
+    }
 }
 
 async fn drain(body: Option<Body>) {

@@ -51,6 +51,8 @@ pub enum XDialect {
 pub struct Settings {
     /// Added to each answer of a network; half before and half after the effect. With it, an effect happens even if the client leaves.
     pub latency_ms: u64,
+    /// At most so much is added to the latency of each answer, evenly by chance.
+    pub latency_spread_ms: u64,
     /// How long uploaded media stays in processing.
     pub processing_ms: u64,
     /// How long a new post stays out of timelines and finders.
@@ -61,6 +63,9 @@ pub struct Settings {
     pub limits: Limits,
     /// How many requests `GET /_sandbox/requests` remembers; the oldest go first.
     pub request_log_limit: usize,
+    /// How many bytes of the body of each request that is read whole `GET /_sandbox/requests` remembers. Bodies with credentials are not
+    /// kept.
+    pub request_log_body_bytes: usize,
     /// X refuses the same text of the same author for so long; 0 = never.
     pub x_duplicate_window_s: u64,
     /// X developer account.
@@ -99,11 +104,13 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             latency_ms: 0,
+            latency_spread_ms: 0,
             processing_ms: 2_000,
             visibility_delay_ms: 0,
             access_token_ttl_s: None,
             limits: Limits::Real,
             request_log_limit: 20_000,
+            request_log_body_bytes: 0,
             x_duplicate_window_s: 86_400,
             x_credits: XCredits::Available,
             x_limit_body: XLimitBody::Problem,

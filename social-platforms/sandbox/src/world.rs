@@ -9,6 +9,7 @@ use crate::lock;
 use crate::media::MediaStore;
 use crate::oauth::{Grant, Platform, TokenBook};
 use crate::requests::RequestLog;
+use crate::rng::Rng;
 use crate::settings::Settings;
 use crate::x;
 use serde::{Deserialize, Serialize};
@@ -29,6 +30,8 @@ pub(crate) struct World {
     pub(crate) linkedin: Mutex<linkedin::State>,
     /// `http://address` of the listening socket, if there is one.
     pub(crate) bound: OnceLock<Arc<str>>,
+    /// Chance for what is neither a token nor a fault.
+    chance: Mutex<Rng>,
 }
 
 /// Someone who can log in at a network of the sandbox.
@@ -61,11 +64,17 @@ impl World {
             x: Mutex::new(x::State::new(seed)),
             linkedin: Mutex::new(linkedin::State::new(seed)),
             bound: OnceLock::new(),
+            chance: Mutex::new(Rng::new(seed)),
         })
     }
 
     pub(crate) fn now(&self) -> i64 {
         self.time.now()
+    }
+
+    /// A number from 0 to `most`, both included.
+    pub(crate) fn chance_below(&self, most: u64) -> u64 {
+        if most == 0 { 0 } else { lock(&self.chance).next() % most.saturating_add(1) }
     }
 
     pub(crate) fn settings(&self) -> Arc<Settings> {

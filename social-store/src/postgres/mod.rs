@@ -44,8 +44,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const FRESH: Duration = Duration::from_millis(500);
 
 /// What every connection of ours is told: nothing may run for ever, and what was acknowledged is on disk (the write-ahead above all),
-/// whatever the server's default is.
-const SESSION: &str = "SET synchronous_commit = on; SET statement_timeout = '30s'; SET lock_timeout = '10s'; SET idle_in_transaction_session_timeout = '60s'";
+/// whatever the server's default is. Our transactions never pause by themselves: one that does belongs to a process that stands still, and
+/// its locks must be gone long before the leases of those who wait for them.
+const SESSION: &str = "SET synchronous_commit = on; SET statement_timeout = '30s'; SET lock_timeout = '10s'; SET idle_in_transaction_session_timeout = '15s'";
 
 pub(crate) fn migrator() -> Migrator {
     let mut migrator = sqlx::migrate!("migrations/postgres");

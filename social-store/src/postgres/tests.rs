@@ -307,6 +307,15 @@ async fn the_clock_of_the_database_is_measured() {
 }
 
 #[tokio::test]
+async fn whoever_stands_still_in_a_transaction_loses_it_before_others_lose_their_leases() {
+    let Some((store, _keep)) = make().await else { return };
+    let sql = "SELECT setting::bigint FROM pg_settings WHERE name = 'idle_in_transaction_session_timeout'";
+    let milliseconds: i64 = sqlx::query_scalar(sql).fetch_one(&store.backend.pool).await.unwrap();
+    // A lease lasts 60 s and is prolonged every 20.
+    assert!((1..=20_000).contains(&milliseconds), "{milliseconds} ms");
+}
+
+#[tokio::test]
 async fn a_database_that_takes_no_writes_is_told() {
     let Some((store, database)) = make().await else { return };
     store.check().await.unwrap();

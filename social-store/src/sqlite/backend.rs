@@ -21,6 +21,9 @@ use crate::{
     posts::StoredPost,
 };
 
+/// A smaller difference is the time that reading takes.
+const SAME_CLOCK: SignedDuration = SignedDuration::from_secs(1);
+
 /// The connections of a [`SqliteStore`](crate::SqliteStore).
 pub struct SqliteBackend {
     pub(super) options: SqliteConnectOptions,
@@ -133,8 +136,14 @@ impl Backend for SqliteBackend {
         self.wake.notified().await;
     }
 
-    async fn clock_offset(&self, _now: Timestamp) -> sqlx::Result<SignedDuration> {
-        Ok(SignedDuration::ZERO)
+    /// All processes of a file share the machine's clock, which SQLite reads too. Only a clock that a host handed in can differ from it, and
+    /// leases would mean nothing between processes that disagree about the time.
+    async fn clock_offset(&self, now: Timestamp) -> sqlx::Result<SignedDuration> {
+        let query = "SELECT CAST(unixepoch('subsec') * 1000 AS INTEGER)";
+        let milliseconds: i64 = sqlx::query_scalar(query).fetch_one(&self.readers).await?;
+        let machine = Timestamp::from_millisecond(milliseconds).map_err(|_| unreadable("SQLite's time"))?;
+        let ahead = machine.duration_since(now);
+        Ok(if ahead.abs() < SAME_CLOCK { SignedDuration::ZERO } else { ahead })
     }
 
     async fn check(&self) -> sqlx::Result<()> {

@@ -2,11 +2,13 @@
 
 use std::{borrow::Cow, os::unix::fs::PermissionsExt as _};
 
+use jiff::{SignedDuration, Timestamp};
 use social_core::{
     error::ErrorKind,
     id::UserId,
     phase::PhaseName,
     store::{AdminStore as _, Held, Insert, JobStore as _, PostStore as _, TokenStore as _},
+    time::later,
 };
 use social_testkit::{
     clock::{secs, t0},
@@ -325,4 +327,15 @@ fn portions_keep_the_order_and_lose_nothing() {
     assert_eq!(lengths, [64, 64, 16, 4, 1, 1, 1]);
     assert_eq!(super::portions(&items).flatten().copied().collect::<Vec<_>>(), items);
     assert_eq!(super::groups(2, 3), "(?, ?, ?), (?, ?, ?)");
+}
+
+#[tokio::test]
+async fn a_clock_that_is_not_the_machines_is_found_out() {
+    let store = SqliteStore::open_in_memory().await.unwrap();
+    for minutes in [10, -10, 0] {
+        let wrong = SignedDuration::from_mins(minutes);
+        let ahead = store.clock_offset(later(Timestamp::now(), wrong)).await.unwrap();
+        let error = (ahead + wrong).abs();
+        assert!(error < SignedDuration::from_mins(5), "{ahead} for a clock that is {wrong} ahead");
+    }
 }

@@ -274,6 +274,12 @@ async fn a_post_without_text_is_known_by_its_picture() {
     net.on("GET", "rest/posts", posts(&all)).await;
     assert_eq!(published(delivery.reconcile(at).await).unwrap().id, id(SHARE));
 
+    // Prepared again after a restore, the picture has another name and proves nothing.
+    let draft = Draft::text("").image(net.keep(sample::png(2, 2)).await, "");
+    let (mut delivery, at) = in_doubt(&net, page(), draft, 9 * MINUTE).await;
+    delivery.prepared_again = true;
+    assert!(matches!(delivery.reconcile(at).await, Ok(Reconciled::CannotTell)));
+
     // A reshare without text has nothing to be known by.
     let reshare = with_options(Draft::text(""), json!({ "reshare_parent": "urn:li:share:5" }));
     let (delivery, at) = in_doubt(&net, page(), reshare, 9 * MINUTE).await;
@@ -312,4 +318,29 @@ async fn a_comment_in_doubt_is_looked_for_and_never_sent_by_a_guess() {
     assert!(matches!(delivery.reconcile(at.clone()).await, Ok(Reconciled::CannotTell)));
     assert_eq!(net.sent(&format!("POST {comments}")).await.len(), 1);
     assert!(matches!(delivery.reconcile(Checkpoint::write(9, &"?")).await, Ok(Reconciled::CannotTell)));
+}
+
+#[tokio::test]
+async fn after_a_restore_nothing_is_sent_and_pictures_have_other_names() {
+    let net = Net::start().await;
+    let opened = json!({ "value": { "uploadUrl": net.url("dms-uploads/1"), "image": "urn:li:image:NEW" } });
+    net.on("POST", "rest/images", ResponseTemplate::new(200).set_body_json(opened)).await;
+    net.on("PUT", "dms-uploads/1", ResponseTemplate::new(201)).await;
+    let usable = ResponseTemplate::new(200).set_body_json(json!({ "status": "AVAILABLE" }));
+    net.on("GET", "rest/images/urn%3Ali%3Aimage%3ANEW", usable).await;
+    let draft = Draft::text(TEXT).image(net.keep(sample::png(2, 2)).await, "");
+    let (mut delivery, at) = in_doubt(&net, page(), draft, MINUTE).await;
+    delivery.prepared_again = true;
+    let mut ours = entry(SHARE, TEXT, net.call.now());
+    ours["content"] = json!({ "media": { "id": "urn:li:image:OLD" } });
+    net.on("GET", "rest/posts", posts(&[entry("urn:li:share:1", "else", net.call.now()), ours])).await;
+    assert_eq!(published(delivery.reconcile(at).await).unwrap().id, id(SHARE));
+
+    // What a member posts cannot be read: a person decides, also while the duplicate check would still know.
+    let (mut delivery, at) = in_doubt(&net, member(), Draft::text(TEXT), MINUTE).await;
+    delivery.prepared_again = true;
+    assert!(matches!(delivery.reconcile(at).await, Ok(Reconciled::CannotTell)));
+    let sent = net.sent("POST").await;
+    let posts = sent.iter().filter(|request| request.url.path().ends_with("rest/posts"));
+    assert_eq!(posts.count(), 2, "each once, before the doubt");
 }

@@ -107,6 +107,7 @@ impl Net {
             account,
             parts: Vec::new(),
             attempted_at: self.clock.now(),
+            prepared_again: false,
             taken: HashSet::new(),
         }
     }
@@ -200,12 +201,13 @@ pub(crate) struct Delivery<'n> {
     pub(crate) draft: Draft,
     pub(crate) parts: Vec<RemotePost>,
     pub(crate) attempted_at: Timestamp,
+    pub(crate) prepared_again: bool,
     pub(crate) taken: HashSet<String>,
 }
 
 impl Delivery<'_> {
     fn cx(&self) -> PublishContext<'_> {
-        PublishContext::new(
+        let mut cx = PublishContext::new(
             &self.net.call,
             self.id,
             &self.account,
@@ -215,7 +217,9 @@ impl Delivery<'_> {
             self.attempted_at,
             &self.taken,
             &*self.net.library,
-        )
+        );
+        cx.prepared_again = self.prepared_again;
+        cx
     }
 
     pub(crate) async fn prepare(&self, from: Option<Checkpoint>) -> Result<Prepared, Error> {
