@@ -43,7 +43,7 @@ macro_rules! scenarios {
     };
 }
 
-scenarios! { kill, liars, workers, stop, database, refresh, restore, keys, limits }
+scenarios! { kill, liars, workers, stop, database, refresh, restore, keys, limits, model }
 
 #[test]
 fn help_names_every_scenario_and_a_wrong_name_is_refused() {

@@ -5,6 +5,7 @@ mod keys;
 mod kill;
 mod liars;
 mod limits;
+mod model;
 mod refresh;
 mod restore;
 mod stop;
@@ -48,6 +49,7 @@ pub const ALL: &[&dyn Scenario] = &[
     &restore::Restore,
     &keys::Keys,
     &limits::Limits,
+    &model::Model,
 ];
 
 /// How a scenario is to be played.
