@@ -9,7 +9,7 @@ use std::{
 use crate::commands::{cannot_start, cargo, exit_code, root};
 
 /// Requests of each kind for each operation, in the short form and the long one.
-const SHORT: &str = "150";
+const SHORT: &str = "100";
 const LONG: &str = "1500";
 
 /// Builds, installs the pinned fuzzer into a folder of its own, and runs it. Without Python it says so; in CI that is a failure.

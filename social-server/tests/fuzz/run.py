@@ -10,6 +10,7 @@ import http.client
 import json
 import os
 import pathlib
+import signal
 import socket
 import subprocess
 import sys
@@ -181,6 +182,8 @@ def main():
     parser.add_argument("--examples", type=int, default=200, help="requests of each kind for each operation")
     parser.add_argument("--seed", type=int, default=20261122)
     options = parser.parse_args()
+    # Whoever ends this ends what it started as well.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with tempfile.TemporaryDirectory(prefix="social-fuzz-") as name:
         folder = pathlib.Path(name)
         sandbox_port, port = free_port(), free_port()
