@@ -48,7 +48,7 @@ small letters without SOCIAL_, and networks stand in tables: [networks.x] client
   SOCIAL_MEDIA_MAX_BYTES     the largest file (5000000000)
   SOCIAL_MEDIA_QUOTA_BYTES   what the files of one user may take together (50000000000)
   SOCIAL_KEEP_HISTORY_DAYS   for how long the history with the networks' answers is kept (90; 0 is for ever); posts and their ends stay
-  SOCIAL_KEEP_MEDIA_DAYS     for how long a file that no open post uses is kept after its upload (90; 0 is for ever)
+  SOCIAL_KEEP_MEDIA_DAYS     for how long a file that no open post uses is kept after its upload (0, which is for ever)
   SOCIAL_FETCH_ALLOW         networks that `media_url` may lead to although they are not public, separated by commas (none)
   SOCIAL_FETCH_HTTP          on: `media_url` may begin with http:// (off)
   SOCIAL_FETCH_PORTS         further ports, besides 80 and 443, that `media_url` may lead to

@@ -128,7 +128,7 @@ impl Default for Config {
             media_max_bytes: 5_000_000_000,
             media_quota_bytes: 50_000_000_000,
             keep_history_days: 90,
-            keep_media_days: 90,
+            keep_media_days: 0,
             fetch_allow: Vec::new(),
             fetch_http: Switch::Off,
             fetch_ports: Vec::new(),

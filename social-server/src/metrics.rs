@@ -1,6 +1,10 @@
 //! What `/metrics` shows: what was counted since the start, and what is counted when it is asked.
 
-use std::{collections::{BTreeMap, BTreeSet}, fmt::Write as _, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+    time::Duration,
+};
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use social_core::{
@@ -116,7 +120,9 @@ pub fn recorder() -> Result<PrometheusHandle, Error> {
             .map_err(|e| faulty("the metrics cannot be set up").source(e))?;
     }
     let handle = builder.install_recorder().map_err(|e| faulty("the metrics cannot be set up").source(e))?;
-    for Metric { name, kind, labels, help } in meter::METRICS.iter().chain([&REQUESTS, &REQUEST_SECONDS, &REFUSED]).copied() {
+    for Metric { name, kind, labels, help } in
+        meter::METRICS.iter().chain([&REQUESTS, &REQUEST_SECONDS, &REFUSED]).copied()
+    {
         match kind {
             Kind::Counter => {
                 metrics::describe_counter!(name, help);

@@ -14,8 +14,8 @@ use crate::{
     id::{AccountId, DeliveryId, PlatformId},
     phase::{Phase, PhaseName, invariant},
     store::{
-        Backlog, ClaimRequest, Claimed, Delivery, Epoch, ErrorPatch, Held, JobStore, Lease, Ownership,
-        PhaseWrite, RESTORED_EPOCHS, RestoreMark, Restored, TakeOver,
+        Backlog, ClaimRequest, Claimed, Delivery, Epoch, ErrorPatch, Held, JobStore, Lease, Ownership, PhaseWrite,
+        RESTORED_EPOCHS, RestoreMark, Restored, TakeOver,
     },
 };
 

@@ -9,6 +9,7 @@ use axum::{
 };
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::Serialize;
+use social_core::{Error, ErrorKind};
 use utoipa::ToSchema;
 
 use crate::{
@@ -73,7 +74,11 @@ pub(crate) async fn ready(Extract(state): Extract<State>) -> Result<Json<ReadyVi
     }
     state.readiness.check(&state).await.map_err(not_now)?;
     let stops = tokio::time::timeout(PATIENCE, state.social().stops()).await;
-    let stops = stops.ok().and_then(Result::ok).unwrap_or_default();
+    let stops = stops.unwrap_or_else(|_| Err(Error::new(ErrorKind::Storage, "readyz").message("no answer in time")));
+    let stops = stops.map_err(|error| {
+        tracing::warn!(%error, "it could not be found out which networks are closed");
+        not_now("database: it cannot be read")
+    })?;
     let stopped = stops.into_iter().map(|stop| StopView {
         platform: stop.platform,
         reason: stop.reason.as_str(),
