@@ -572,7 +572,12 @@ impl Stage {
     /// # Errors
     /// If store or sandbox do not answer.
     pub async fn evidence(&self) -> Result<Evidence, Failure> {
-        evidence::collect(self).await
+        let evidence = evidence::collect(self).await?;
+        // For whoever looks into the folder afterwards: the database may be gone then.
+        let unsettled = evidence.deliveries.iter().filter(|delivery| delivery.phase != PhaseName::Published);
+        let told: String = unsettled.map(|delivery| format!("{delivery:#?}\n")).collect();
+        std::fs::write(self.folder.join("unsettled.txt"), told)?;
+        Ok(evidence)
     }
 
     /// Sets the latency of the networks: at least so many real milliseconds, and at most.
