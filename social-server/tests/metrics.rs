@@ -77,6 +77,9 @@ async fn a_server_at_work_shows_what_is_documented() {
         "social_queue_held",
         "social_queue_oldest_due_seconds",
         "social_limits_blocked",
+        "social_platform_stopped",
+        "social_connection_notices_total",
+        "social_spill_replayed_total",
     ];
     let expected: BTreeSet<&str> = known().into_keys().filter(|name| !quiet.contains(name)).collect();
     assert_eq!(shown.into_iter().filter(|name| !quiet.contains(name)).collect::<BTreeSet<_>>(), expected, "{page}");

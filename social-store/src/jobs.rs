@@ -105,7 +105,6 @@ impl<'w> WriteColumns<'w> {
     }
 
     /// 0 the lease stays, 1 it is given back, 2 it is taken away.
-    #[cfg(feature = "postgres")]
     pub(crate) fn lease(&self) -> i64 {
         match self.write.lease {
             LeaseAfter::Keep => 0,
@@ -120,13 +119,24 @@ impl<'w> WriteColumns<'w> {
     }
 }
 
+/// What has not ended; the text is the same in `deliveries_parked`.
+macro_rules! open_phases {
+    () => {
+        "phase NOT IN ('published', 'failed', 'missed', 'canceled')"
+    };
+}
+
 /// How many deliveries are in each phase: what can be claimed, what is held, and what waits for somebody, each from an index of its own.
-pub(crate) const DEPTH: &str = "SELECT platform, phase, CAST(sum(n) AS BIGINT) FROM ( \
-     SELECT platform, phase, count(*) AS n FROM deliveries WHERE lease_until IS NULL AND wake_at IS NOT NULL GROUP BY platform, phase \
-     UNION ALL SELECT platform, phase, count(*) FROM deliveries WHERE lease_until IS NOT NULL GROUP BY platform, phase \
-     UNION ALL SELECT platform, phase, count(*) FROM deliveries WHERE lease_until IS NULL AND wake_at IS NULL \
-         AND phase NOT IN ('published', 'failed', 'missed', 'canceled') GROUP BY platform, phase) AS open \
-     GROUP BY platform, phase";
+pub(crate) const DEPTH: &str = concat!(
+    "SELECT platform, phase, CAST(sum(n) AS BIGINT) FROM ( \
+     SELECT platform, phase, count(*) AS n FROM deliveries WHERE lease_until IS NULL AND wake_at IS NOT NULL AND ",
+    open_phases!(),
+    " GROUP BY platform, phase UNION ALL SELECT platform, phase, count(*) FROM deliveries WHERE lease_until IS NOT NULL AND ",
+    open_phases!(),
+    " GROUP BY platform, phase UNION ALL SELECT platform, phase, count(*) FROM deliveries WHERE lease_until IS NULL AND wake_at IS NULL AND ",
+    open_phases!(),
+    " GROUP BY platform, phase) AS open GROUP BY platform, phase"
+);
 
 #[async_trait]
 impl<B: Backend> JobStore for SqlStore<B> {

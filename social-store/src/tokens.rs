@@ -1,12 +1,13 @@
 //! Connections with their ciphertext.
 
 use async_trait::async_trait;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use social_core::{
     account::{AccountStatus, ConnectionStatus, Version},
     error::Error,
     id::ConnectionId,
     store::{NewConnection, RefreshLease, SealedTokens, StoredTokens, Swap, TokenStore, TokenUpdate},
+    time::later,
 };
 
 use crate::{
@@ -227,8 +228,9 @@ impl<B: Backend> TokenStore for SqlStore<B> {
         after: Option<(Timestamp, ConnectionId)>,
         limit: usize,
     ) -> Result<Vec<(Timestamp, ConnectionId)>, Error> {
-        // No token that is still of interest ended before 1970.
-        let (at, id) = after.map_or((Timestamp::UNIX_EPOCH, uuid::Uuid::nil()), |(at, id)| (at, id.uuid()));
+        // Before every token, and within what both databases can write down.
+        let first = later(Timestamp::UNIX_EPOCH, -SignedDuration::from_hours(24 * 365_000));
+        let (at, id) = after.map_or((first, uuid::Uuid::nil()), |(at, id)| (at, id.uuid()));
         let ids = self.all(
             "SELECT expires_at, id FROM connections WHERE expires_at < $1 AND expires_at IS NOT NULL AND status <> 'needs_reconnect' \
              AND expires_at >= $3 AND (expires_at > $3 OR id > $4) ORDER BY expires_at, id LIMIT $2",

@@ -7,7 +7,10 @@ use std::{
 
 use jiff::Timestamp;
 use serde::{Serialize, de::DeserializeOwned};
-use social_core::store::{ClaimRequest, Held, Lease, LeaseAfter, PhaseWrite};
+use social_core::{
+    phase::PhaseName,
+    store::{ClaimRequest, Held, Lease, LeaseAfter, PhaseWrite},
+};
 use sqlx::sqlite::{SqlitePool, SqliteRow};
 use uuid::Uuid;
 
@@ -96,12 +99,34 @@ fn list<T: DeserializeOwned>(rows: Vec<SqliteRow>) -> sqlx::Result<Vec<T>> {
     Reader::of(row).json()
 }
 
+/// How a write is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// Its worker goes on, by [`KEEP`].
+    On,
+    /// By [`CHANGE`].
+    Any,
+    /// By [`CHANGE_RETURNING`].
+    Revoked,
+}
+
+impl Way {
+    fn of(write: &PhaseWrite) -> Self {
+        match write.lease {
+            LeaseAfter::Revoke => Self::Revoked,
+            LeaseAfter::Keep if write.phase != PhaseName::Published && write.due_at.is_none() => Self::On,
+            LeaseAfter::Keep | LeaseAfter::Release => Self::Any,
+        }
+    }
+}
+
 /// Writes after which their worker goes on, in `$1`. The lease and what belongs to it is left alone, so that SQLite does not touch the indexes
 /// over it.
 pub(super) const KEEP: &str = "WITH w (value) AS MATERIALIZED (SELECT value FROM json_each($1)) UPDATE deliveries SET phase = w.value ->> 2, checkpoint = w.value ->> 3, \
      parts = CASE WHEN w.value ->> 4 IS NULL THEN parts ELSE json_insert(coalesce(parts, '[]'), '$[#]', json(w.value ->> 4)) END, \
      attempt = w.value ->> 5, crashes = w.value ->> 6, wake_at = w.value ->> 7, committing_since = w.value ->> 8, \
-     error = CASE WHEN w.value ->> 9 THEN error ELSE w.value ->> 10 END, updated_at = w.value ->> 11 \
+     error = CASE WHEN w.value ->> 9 THEN error ELSE w.value ->> 10 END, updated_at = w.value ->> 11, \
+     remote_id = NULL, permalink = NULL \
      FROM w WHERE deliveries.id = unhex(w.value ->> 0) AND deliveries.epoch = w.value ->> 1";
 
 fn kept<'r>(row: &'r WriteColumns<'_>) -> impl Serialize + use<'r> {
@@ -122,7 +147,7 @@ fn kept<'r>(row: &'r WriteColumns<'_>) -> impl Serialize + use<'r> {
     )
 }
 
-macro_rules! end {
+macro_rules! change {
     () => {
         "WITH w (value) AS MATERIALIZED (SELECT value FROM json_each($1)) UPDATE deliveries SET phase = w.value ->> 3, checkpoint = w.value ->> 4, \
          remote_id = CASE WHEN w.value ->> 5 IS NOT NULL THEN w.value ->> '$[5][0]' WHEN w.value ->> 3 = 'published' THEN remote_id END, \
@@ -131,20 +156,21 @@ macro_rules! end {
          parts = CASE WHEN w.value ->> 6 IS NULL THEN parts ELSE json_insert(coalesce(parts, '[]'), '$[#]', json(w.value ->> 6)) END, \
          attempt = w.value ->> 7, crashes = w.value ->> 8, wake_at = w.value ->> 9, due_at = coalesce(w.value ->> 10, due_at), \
          committing_since = w.value ->> 11, error = CASE WHEN w.value ->> 12 THEN error ELSE w.value ->> 13 END, \
-         updated_at = w.value ->> 15, epoch = epoch + (w.value ->> 14), lease_until = NULL, worker = NULL \
+         updated_at = w.value ->> 15, epoch = epoch + (w.value ->> 14 = 2), \
+         lease_until = CASE WHEN w.value ->> 14 = 0 THEN lease_until END, worker = CASE WHEN w.value ->> 14 = 0 THEN worker END \
          FROM w WHERE deliveries.id = unhex(w.value ->> 0) AND deliveries.epoch = w.value ->> 1 \
          AND (w.value ->> 2 IS NULL OR instr(w.value ->> 2, ',' || deliveries.phase || ',') > 0)"
     };
 }
 
-/// Writes that end a lease, in `$1`. A write counts under the current epoch; one from outside the engine besides only from a phase that
+/// Writes of any kind, in `$1`. A write counts under the current epoch; one from outside the engine besides only from a phase that
 /// allows it.
-pub(super) const END: &str = end!();
+pub(super) const CHANGE: &str = change!();
 
 /// The same, telling which counted: where the epoch moves on, nothing else does.
-const END_RETURNING: &str = concat!(end!(), " RETURNING id");
+const CHANGE_RETURNING: &str = concat!(change!(), " RETURNING id");
 
-fn ended<'r>(row: &'r WriteColumns<'_>) -> impl Serialize + use<'r> {
+fn changed<'r>(row: &'r WriteColumns<'_>) -> impl Serialize + use<'r> {
     let write = row.write;
     (
         write.delivery.uuid().simple(),
@@ -161,7 +187,7 @@ fn ended<'r>(row: &'r WriteColumns<'_>) -> impl Serialize + use<'r> {
         write.committing_since.map(Timestamp::as_microsecond),
         row.keep_error,
         row.error,
-        write.lease == LeaseAfter::Revoke,
+        row.lease(),
         write.log.at.as_microsecond(),
     )
 }
@@ -216,32 +242,32 @@ async fn update(
     places: &[usize],
     answers: &mut [Held],
 ) -> sqlx::Result<()> {
-    let with = |lease| places.iter().map(|place| &rows[*place]).filter(move |row| row.write.lease == lease);
-    let kept: Vec<_> = with(LeaseAfter::Keep).map(kept).collect();
-    let released: Vec<_> = with(LeaseAfter::Release).map(ended).collect();
-    let revoked: Vec<_> = with(LeaseAfter::Revoke).map(ended).collect();
-    let own = kept.len() + released.len();
+    let of = |way| places.iter().map(|place| &rows[*place]).filter(move |row| Way::of(row.write) == way);
+    let on: Vec<_> = of(Way::On).map(kept).collect();
+    let any: Vec<_> = of(Way::Any).map(changed).collect();
+    let revoked: Vec<_> = of(Way::Revoked).map(changed).collect();
+    let own = on.len() + any.len();
     let mut counted = 0;
-    if !kept.is_empty() {
-        counted += tx.execute(KEEP.into(), vec![Value::json(&kept)]).await?;
+    if !on.is_empty() {
+        counted += tx.execute(KEEP.into(), vec![Value::json(&on)]).await?;
     }
-    if !released.is_empty() {
-        counted += tx.execute(END.into(), vec![Value::json(&released)]).await?;
+    if !any.is_empty() {
+        counted += tx.execute(CHANGE.into(), vec![Value::json(&any)]).await?;
     }
     let mut held = HashSet::new();
     if !revoked.is_empty() {
-        held.extend(ids(&tx.fetch(END_RETURNING.into(), vec![Value::json(&revoked)]).await?)?);
+        held.extend(ids(&tx.fetch(CHANGE_RETURNING.into(), vec![Value::json(&revoked)]).await?)?);
     }
     if counted < own as u64 {
         // These do not move the epoch: where it is still the writer's, the write has counted.
         let still = "SELECT d.id FROM json_each($1) w CROSS JOIN deliveries d ON d.id = unhex(w.value ->> 0) AND d.epoch = w.value ->> 1";
-        let asked = places.iter().map(|place| rows[*place].write).filter(|write| write.lease != LeaseAfter::Revoke);
+        let asked = places.iter().map(|place| rows[*place].write).filter(|write| Way::of(write) != Way::Revoked);
         let asked: Vec<_> = asked.map(|write| (write.delivery.uuid().simple(), write.epoch.0)).collect();
         held.extend(ids(&tx.fetch(still.into(), vec![Value::json(&asked)]).await?)?);
     }
     for place in places {
         let write = rows[*place].write;
-        let all = counted == own as u64 && write.lease != LeaseAfter::Revoke;
+        let all = counted == own as u64 && Way::of(write) != Way::Revoked;
         if all || held.contains(&write.delivery.uuid()) {
             answers[*place] = Held::Yes;
         }

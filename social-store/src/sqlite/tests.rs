@@ -135,7 +135,7 @@ async fn no_statement_of_the_hot_path_walks_a_table() {
         jobs::LEASE,
         &jobs::CLAIMED,
         jobs::KEEP,
-        jobs::END,
+        jobs::CHANGE,
         jobs::LOG,
         jobs::FOLLOW,
         "UPDATE deliveries SET lease_until = NULL WHERE lease_until < $1",
