@@ -99,6 +99,22 @@ async fn a_server_serves_remembers_and_ends_in_order() {
 }
 
 #[tokio::test]
+async fn a_stop_that_comes_during_the_start_is_heard() {
+    let folder = tempfile::tempdir().unwrap();
+    let keys = key(folder.path(), "k1").await;
+    // A database that takes the call and says nothing.
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("postgres://nobody@{}/nothing?sslmode=disable", silent.local_addr().unwrap());
+    let variables = [("SOCIAL_MASTER_KEYS", keys.as_str()), ("SOCIAL_DATABASE_URL", &url)];
+    let mut child = command(folder.path(), &variables, &["worker"]).spawn().unwrap();
+    let _call = tokio::time::timeout(PATIENCE, silent.accept()).await.expect("it calls").unwrap();
+    let id = child.id().unwrap().to_string();
+    assert!(std::process::Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+    let ended = tokio::time::timeout(PATIENCE, child.wait()).await.expect("it ends").unwrap();
+    assert_eq!(ended.code(), Some(0));
+}
+
+#[tokio::test]
 async fn what_is_wrong_is_said_before_anything_runs() {
     let folder = tempfile::tempdir().unwrap();
     let keys = key(folder.path(), "k1").await;

@@ -28,7 +28,8 @@ pub enum Unconfirmed {
     /// Never.
     #[default]
     Never,
-    /// Only if a request for the part in doubt reached the network.
+    /// Only if a request for the part in doubt reached the network, or if the part was permitted again after proof that the first call had no
+    /// effect, and that second call was in doubt too: a third one is left to a person.
     IfReceived,
     /// Whenever; the scenario judges by itself.
     Anyway,
@@ -164,7 +165,7 @@ fn ended(verdict: &mut Verdict, delivery: &Delivered, evidence: &Evidence, allow
             let received = evidence.received.get(&part).copied().unwrap_or_default();
             match allowed.unconfirmed {
                 Unconfirmed::Never => verdict.broken(number, Rule::Unconfirmed, "it waits for a person"),
-                Unconfirmed::IfReceived if received == 0 => {
+                Unconfirmed::IfReceived if received == 0 && !was_permitted_again(delivery) => {
                     verdict.broken(number, Rule::Unconfirmed, "it waits for a person although no request left");
                 }
                 Unconfirmed::IfReceived | Unconfirmed::Anyway => {}
@@ -295,6 +296,20 @@ fn remembered(verdict: &mut Verdict, delivery: &Delivered) {
         let seen = format!("it is {}, and the history tells {parts:?} and {whole:?}", delivery.phase);
         verdict.broken(number, Rule::History, seen);
     }
+}
+
+/// Whether the part that is in doubt was permitted once more after proof that nothing had become of it.
+fn was_permitted_again(delivery: &Delivered) -> bool {
+    let of_this_part = delivery.history.iter().rev().take_while(|row| row.event != "part_published");
+    let mut permitted = false;
+    for row in of_this_part {
+        match row.event.as_str() {
+            "committing" => permitted = true,
+            "proven_absent" if permitted => return true,
+            _ => {}
+        }
+    }
+    false
 }
 
 /// Whether the answer to a visible call did not come the usual way.

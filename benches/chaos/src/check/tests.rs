@@ -161,6 +161,12 @@ fn a_doubt_is_allowed_only_where_a_request_left_and_never_two_objects() {
     assert_eq!(rules(&evidence, &allowed), []);
     evidence.received.retain(|marker, _| marker.number == 2);
     assert_eq!(rules(&evidence, &allowed), [Rule::Unconfirmed]);
+    // Twice in doubt, with proof in between: who died before the first byte both times leaves no request.
+    let history = &mut evidence.deliveries[0].history;
+    history.splice(1..1, [row("committing", 90, None), row("proven_absent", 95, None)]);
+    assert_eq!(rules(&evidence, &allowed), []);
+    evidence.deliveries[0].history.remove(3);
+    assert!(rules(&evidence, &allowed).contains(&Rule::Unconfirmed), "proof, and no second call");
 }
 
 #[test]

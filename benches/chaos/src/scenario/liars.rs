@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
-use social_core::PhaseName;
+use social_core::{AccountKind, PhaseName};
 use social_sandbox::{Fault, FaultSpec, NamedFault, When};
 
 use super::{Run, Scenario, say};
@@ -94,6 +94,9 @@ struct Call {
     skip: u64,
 }
 
+/// The comment of a page, which can be read again. There are only two pages: their cases are played one after the other, and only in full.
+const OF_A_PAGE: Call = Call { platform: "linkedin", shape: Shape::Comment, operation: "comments.create", skip: 0 };
+
 const CALLS: [Call; 7] = [
     Call { platform: "x", shape: Shape::Text, operation: "posts.create", skip: 0 },
     Call { platform: "x", shape: Shape::Thread, operation: "posts.create", skip: 1 },
@@ -133,12 +136,18 @@ impl Scenario for Liars {
         // An account for each: a fault is aimed at it, and doubts do not wait for each other.
         let of = |platform: &str| cases.iter().filter(|(_, call)| call.platform == platform).count();
         let options =
-            StageOptions { speed, x: of("x"), members: of("linkedin"), pages: false, ..StageOptions::default() };
+            StageOptions { speed, x: of("x"), members: of("linkedin"), pages: !run.short, ..StageOptions::default() };
         let stage = Stage::set(run, options).await?;
         stage.latency(5, 20).await?;
         say(format!("{} lies, each about {} kinds of visible calls: {} cases", all.len(), CALLS.len(), cases.len()));
-        let planned = plan(&stage, &cases).await?;
+        let mut planned = plan(&stage, &cases).await?;
         let workers = [stage.worker(&stage.worker_config())?, stage.worker(&stage.worker_config())?];
+        let members = cases.len();
+        if !run.short {
+            stage.drained(PATIENCE).await?;
+            planned.extend(pages(&stage, &all).await?);
+            cases.extend(all.iter().map(|lie| (lie, OF_A_PAGE)));
+        }
         stage.drained(PATIENCE).await?;
         // An effect that comes late comes after everything may seem to be settled.
         tokio::time::sleep(stage.pace().real(DEADLINE * 4)).await;
@@ -156,9 +165,9 @@ impl Scenario for Liars {
         for fault in stage.sandbox().faults().await?.iter().filter(|fault| fault.hits != 1) {
             outcome.demand(false, || format!("a fault was played {} times: {:?}", fault.hits, fault.spec));
         }
-        for ((lie, call), number) in cases.iter().zip(&planned) {
+        for (nth, ((lie, call), number)) in cases.iter().zip(&planned).enumerate() {
             // Members of LinkedIn do not let their comments be read; everything else settles without a person.
-            let unreadable = call.operation == "comments.create";
+            let unreadable = call.operation == "comments.create" && nth < members;
             let found = evidence.deliveries.iter().find(|delivery| delivery.number == *number);
             let settled = found.is_some_and(|delivery| delivery.phase == PhaseName::Published);
             outcome.demand(settled || unreadable, || {
@@ -174,7 +183,8 @@ impl Scenario for Liars {
 
 /// Aims each lie at an account of its own and schedules a post there. Answers with the posts' numbers.
 async fn plan(stage: &Stage, cases: &[(&Lie, Call)]) -> Result<Vec<usize>, Failure> {
-    let mut free: Vec<(usize, &Place)> = stage.places().iter().enumerate().collect();
+    let own = |place: &Place| place.account.profile.kind != AccountKind::Organization;
+    let mut free: Vec<(usize, &Place)> = stage.places().iter().enumerate().filter(|(_, place)| own(place)).collect();
     let mut numbers = Vec::new();
     for (lie, call) in cases {
         let place = free.iter().position(|(_, place)| place.account.platform.as_str() == call.platform);
@@ -183,6 +193,28 @@ async fn plan(stage: &Stage, cases: &[(&Lie, Call)]) -> Result<Vec<usize>, Failu
         (spec.skip, spec.account) = (Some(call.skip), Some(taken.persona.clone()));
         stage.sandbox().arm(&[spec]).await?;
         numbers.push(stage.post(call.shape, place, Duration::ZERO).await?.number);
+    }
+    Ok(numbers)
+}
+
+/// Plays each lie about the comment of a page, waiting for one before the next is aimed. Answers with the posts' numbers.
+async fn pages(stage: &Stage, all: &[Lie]) -> Result<Vec<usize>, Failure> {
+    let of_pages = stage.places().iter().enumerate();
+    let of_pages: Vec<(usize, &Place)> =
+        of_pages.filter(|(_, place)| place.account.profile.kind == AccountKind::Organization).collect();
+    let mut numbers = Vec::new();
+    for (lie, (place, _)) in all.iter().zip(of_pages.iter().cycle()) {
+        // Several people may act for a page: it is aimed at whoever comments next.
+        let spec = FaultSpec::new("linkedin", OF_A_PAGE.operation, lie.when, lie.fault.clone()).times(1);
+        stage.sandbox().arm(&[spec]).await?;
+        numbers.push(stage.post(OF_A_PAGE.shape, *place, Duration::ZERO).await?.number);
+        let played = async {
+            while stage.sandbox().faults().await?.last().is_some_and(|fault| fault.hits == 0) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            Ok::<_, Failure>(())
+        };
+        tokio::time::timeout(PATIENCE, played).await.map_err(|_| format!("{} was not played", lie.name))??;
     }
     Ok(numbers)
 }
