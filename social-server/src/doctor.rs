@@ -126,6 +126,9 @@ async fn examine(config: &Config, findings: &mut Findings) {
         ),
     }
     media(config, findings).await;
+    if let Some(folder) = config.spill_folder() {
+        spill(&folder, findings).await;
+    }
     match TimeZone::get("Europe/Berlin") {
         Ok(_) => findings.ok("time zones", "the database of zones is there"),
         Err(_) => findings.fail("time zones", "the database of zones is not there", "Install tzdata."),
@@ -273,6 +276,36 @@ async fn stops(config: &Config, store: &dyn Store, findings: &mut Findings) {
             ),
             _ => findings.warn("network stop", text, "Wait; or raise the limit in the settings if the network gave you a larger one."),
         }
+    }
+}
+
+/// The folder for what the database cannot take at the moment.
+async fn spill(folder: &Path, findings: &mut Findings) {
+    let shown = folder.display().to_string();
+    let probe = folder.join(".doctor");
+    let written = async {
+        tokio::fs::create_dir_all(folder).await?;
+        tokio::fs::write(&probe, b"x").await?;
+        tokio::fs::remove_file(&probe).await?;
+        let mut entries = tokio::fs::read_dir(folder).await?;
+        let mut aside = 0;
+        while let Some(entry) = entries.next_entry().await? {
+            aside += usize::from(entry.file_name().to_string_lossy().starts_with("unreadable-"));
+        }
+        std::io::Result::Ok(aside)
+    };
+    match written.await {
+        Ok(0) => findings.ok("outcomes folder", format!("{shown} can be written")),
+        Ok(aside) => findings.warn(
+            "outcomes folder",
+            format!("{shown} holds {aside} files with lines that could not be used"),
+            "Look at them and at the posts concerned, and remove them.",
+        ),
+        Err(error) => findings.fail(
+            "outcomes folder",
+            format!("{shown} cannot be written: {error}"),
+            "Give this user the right to write there, or set SOCIAL_SPILL_DIR.",
+        ),
     }
 }
 

@@ -768,6 +768,54 @@ async fn a_stop_of_a_whole_network_is_seen_and_probed_by_one_call_per_window() {
     }
 }
 
+/// F8: several processes know of a block. When it ends, one of them makes the call that finds out; the others wait for it.
+#[tokio::test(start_paused = true)]
+async fn of_several_processes_one_probes() {
+    let network = FakeNetwork::default();
+    let shop = Shop::open(vec![FakePlatform::new("fake", network.clone()).accounts(3)]).await;
+    let other = Social::builder()
+        .shared_store(shop.store.clone())
+        .keys(fixtures::key_ring())
+        .clock(Arc::new(shop.clock.clone()))
+        .platform(FakePlatform::new("fake", network.clone()))
+        .build()
+        .unwrap();
+    let wait = Duration::from_secs(900);
+    let billing = Error::new(ErrorKind::Billing, "publish.commit").retry_after(wait).effect_none();
+    network.next("commit", Turn::Fail(billing));
+    for account in &shop.accounts[..2] {
+        shop.social.schedule(&shop.user, Draft::text("waits")).on([account]).send().await.unwrap();
+    }
+    shop.tick().await;
+    assert_eq!(network.calls("commit"), 1);
+    // What running workers do every second.
+    let exchange = async |social: &Social| {
+        let now = shop.clock.now();
+        let deltas = social.rates().drain_deltas(now);
+        let since = later(now, signed(Duration::from_secs(3600)) * -1);
+        let states = social_core::store::RateStore::exchange_rates(&*shop.store, &deltas, since, now).await.unwrap();
+        social.rates().merge(now, states);
+    };
+    exchange(&shop.social).await;
+    exchange(&other).await;
+    shop.clock.advance(wait + Duration::from_secs(2));
+    network.next("commit", Turn::Hang);
+    let probing = tokio::spawn({
+        let worker = shop.social.worker();
+        async move { worker.tick().await }
+    });
+    while network.calls("commit") == 1 {
+        network.called().await;
+    }
+    // The other process has a post for an account of its own while the probe is out, and has heard nothing of it.
+    shop.social.schedule(&shop.user, Draft::text("of the other")).on([&shop.accounts[2]]).send().await.unwrap();
+    assert_eq!(other.worker().tick().await.unwrap(), 1);
+    shop.clock.advance(Duration::from_secs(6));
+    assert_eq!(other.worker().tick().await.unwrap(), 1);
+    assert_eq!(network.calls("commit"), 2, "one call finds out");
+    probing.abort();
+}
+
 /// One account has a long queue and its network hangs: posts of other accounts, due later, go out all the same.
 #[tokio::test]
 async fn a_long_queue_of_one_account_does_not_fill_the_lane() {
