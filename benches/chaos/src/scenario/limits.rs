@@ -219,8 +219,8 @@ async fn accounts(run: &Run, stage: &Stage, workers: usize, outcome: &mut Outcom
     }
     let free = [bystanders(stage, "x"), bystanders(stage, "linkedin")].concat();
     let others = beside(run, stage, &free, (run.pick(400, 40), length)).await?;
-    // Those that tell the truth open when they said so; the others go on refusing to the end.
-    until(stage, after(began, TOLD)).await;
+    // Those that tell the truth open when they said so, and not a moment later; the others go on refusing to the end.
+    until(stage, after(began, TOLD) - TRAVEL * 2).await;
     remove(stage, &told).await?;
     until(stage, after(began, length)).await;
     let ended = stage.now();

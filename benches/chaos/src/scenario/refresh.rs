@@ -25,8 +25,9 @@ use crate::{
     stage::{Place, Planned, Stage, StageOptions},
 };
 
-/// Time passes so much faster.
-const SPEED: u32 = 15;
+/// Time passes so much faster: in full so that a lease, which ends after seconds then, outlives the moments in which many processes on one
+/// machine wait for each other; in short a little more.
+const SPEED: [u32; 2] = [5, 15];
 /// How long access tokens live, in the run's time. They are due for a refresh in the middle of it.
 const LIFE: Duration = Duration::from_secs(100);
 /// A refresh is a worker's alone for a minute, and within another one what it left is settled.
@@ -53,17 +54,12 @@ impl Scenario for Refresh {
     }
 
     async fn run(&self, run: &Run) -> Result<Outcome, Failure> {
-        let (accounts, workers) = run.pick((200, 16), (30, 4));
+        let (accounts, workers) = run.pick((400, 16), (30, 4));
+        let speed = run.pick(SPEED[0], SPEED[1]);
         let expiries = run.rounds(10_000, 60);
         // Only X renews tokens in this way.
-        let options = StageOptions {
-            speed: SPEED,
-            x: accounts,
-            members: 0,
-            pages: false,
-            token_life: LIFE,
-            ..StageOptions::default()
-        };
+        let options =
+            StageOptions { speed, x: accounts, members: 0, pages: false, token_life: LIFE, ..StageOptions::default() };
         let stage = Stage::set(run, options).await?;
         stage.latency(10, 80).await?;
         let mut outcome = Outcome::default();

@@ -41,16 +41,21 @@ impl Scenario for Restore {
         let (x, members) = run.pick((60, 30), (12, 6));
         let mut stage = Stage::set(run, StageOptions { speed: SPEED, x, members, ..StageOptions::default() }).await?;
         stage.latency(20, 200).await?;
-        let mut outcome = Outcome::default();
+        let (mut outcome, mut in_doubt) = (Outcome::default(), HashSet::new());
         for round in 0..run.rounds(5, 1) {
-            backwards(run, &mut stage, round, &mut outcome).await?;
+            backwards(run, &mut stage, (round, &mut in_doubt), &mut outcome).await?;
         }
         Ok(outcome)
     }
 }
 
 /// Backup, work, disaster, restore, work.
-async fn backwards(run: &Run, stage: &mut Stage, round: u64, outcome: &mut Outcome) -> Result<(), Failure> {
+async fn backwards(
+    run: &Run,
+    stage: &mut Stage,
+    (round, in_doubt): (u64, &mut HashSet<usize>),
+    outcome: &mut Outcome,
+) -> Result<(), Failure> {
     let mut chance = run.chance(&format!("load of restore {round}"));
     let (posts, third) = run.pick((600, Duration::from_secs(15)), (70, Duration::from_millis(2_500)));
     // Everything is in the backup: what was scheduled after it nobody could know of.
@@ -75,8 +80,7 @@ async fn backwards(run: &Run, stage: &mut Stage, round: u64, outcome: &mut Outco
         known.iter().flat_map(|one| one.claimed.iter().flatten()).map(String::as_str).collect();
     let forgotten = since.iter().filter(|id| !claimed.contains(id.as_str())).count();
     // Of these the backup knows the very call, and for some minutes LinkedIn says by the identical one what became of it.
-    let in_doubt = known.iter().filter(|one| one.phase == PhaseName::Committing).map(|one| one.number);
-    let in_doubt: HashSet<usize> = in_doubt.collect();
+    in_doubt.extend(known.iter().filter(|one| one.phase == PhaseName::Committing).map(|one| one.number));
     outcome.demand(forgotten > 0, || "nothing was published after the backup: the run says nothing".into());
     say(format!("the backup is back: {forgotten} objects are visible of which it does not know"));
     // The program's clock is the machine's, which is behind the run's: it finds what it can. Repeated under the run's clock it finds the rest.
