@@ -215,6 +215,12 @@ impl<'a> Driver<'a> {
             };
             self.observe(&cx);
             drop(cx);
+            // The network took a step, so the block is over. What is ready may be so without a call: that the visible call finds out.
+            if matches!(prepared, Ok(Prepared::Again(_) | Prepared::Wait { .. }))
+                && let Some(probe) = self.early.take()
+            {
+                self.inner.rates.settle(self.now(), probe, Outcome::Accepted);
+            }
             match prepared {
                 Ok(Prepared::Ready(at)) => break at,
                 Ok(Prepared::Again(at)) => {

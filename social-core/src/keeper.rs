@@ -36,7 +36,7 @@ use crate::{
     account::{ConnectionStatus, TokenSet, Version},
     context::CallContext,
     descriptor::RefreshStyle,
-    engine::spill::Spill,
+    engine::{in_time, spill::Spill},
     error::{Actor, Error, ErrorKind},
     id::{ConnectionId, PlatformId, UserId},
     meter,
@@ -188,11 +188,11 @@ impl TokenKeeper {
         let horizon = later(self.inner.cx.now(), signed(SWEEP_HORIZON));
         // Most of those that end soonest may not be due (or are pausing): look at more than may be refreshed.
         let most = limit.saturating_mul(10);
-        let mut ids = self.inner.store.expiring(horizon, None, most).await?;
+        let mut ids = in_time("expiring", self.inner.store.expiring(horizon, None, most)).await?;
         if ids.len() == most {
             // Those at the head may be pausing, or live for hours and be due in minutes; what is due behind them gets its turn too.
             let from = self.inner.swept_to().filter(|place| Some(place) > ids.last()).or(ids.last().copied());
-            let more = self.inner.store.expiring(horizon, from, most).await?;
+            let more = in_time("expiring", self.inner.store.expiring(horizon, from, most)).await?;
             *self.inner.swept_to.lock().unwrap_or_else(PoisonError::into_inner) =
                 more.last().copied().filter(|_| more.len() == most);
             ids.extend(more);
@@ -286,7 +286,7 @@ impl Inner {
             |tokens: &TokenSet| matches!(need, Need::Instead(used) if tokens.access.same(used.access.expose()));
         let mut waited = Duration::ZERO;
         for _ in 0..MOST_READS {
-            let stored = self.store.get(id).await?.ok_or_else(|| gone(id))?;
+            let stored = in_time("token.get", self.store.get(id)).await?.ok_or_else(|| gone(id))?;
             let adapter = self.adapter(&stored.connection.platform)?;
             if stored.connection.status == ConnectionStatus::NeedsReconnect {
                 self.cache().forget(id);
@@ -368,7 +368,8 @@ impl Inner {
             return Ok(false);
         }
         let next = level.checked_sub(1).map_or(ends_at, |nearer| before(NOTICES[nearer]));
-        let won = self.store.lease_refresh(connection.id, connection.version, now, next, false).await?;
+        let leased = self.store.lease_refresh(connection.id, connection.version, now, next, false);
+        let won = in_time("token.lease", leased).await?;
         if won != RefreshLease::Won {
             return Ok(false);
         }
@@ -394,9 +395,8 @@ impl Inner {
             return Ok(RefreshLease::Busy { until });
         }
         let until = later(now, signed(LEASE));
-        self.store
-            .lease_refresh(stored.connection.id, stored.connection.version, now, until, style == RefreshStyle::Rotating)
-            .await
+        let (id, version, rotates) = (stored.connection.id, stored.connection.version, style == RefreshStyle::Rotating);
+        in_time("token.lease", self.store.lease_refresh(id, version, now, until, rotates)).await
     }
 
     async fn open(&self, stored: &StoredTokens) -> Result<Arc<TokenSet>, Error> {

@@ -66,13 +66,34 @@ impl<B: Backend> SqlStore<B> {
         Ok(states.into_values().collect())
     }
 
-    /// Adds deltas to the stored buckets and answers with those.
-    async fn apply(&self, deltas: &[BucketDelta], now: Timestamp) -> sqlx::Result<BTreeMap<String, BucketState>> {
-        // One exchange at a time, so that what two workers add is not lost, whether or not the row was there before.
+    /// A transaction beside which no other one changes buckets.
+    async fn begin_alone(&self) -> sqlx::Result<B::Tx<'_>> {
         let mut tx = self.backend.begin().await?;
         if let Some(lock) = B::LOCK_RATES {
             tx.fetch(lock.into(), Vec::new()).await?;
         }
+        Ok(tx)
+    }
+
+    /// Closes a bucket whose block has ended until `until`, for the one who finds out whether it is over. Not beside an exchange: that one
+    /// writes back what it has read.
+    async fn take_probe(&self, key: &str, now: Timestamp, until: Timestamp) -> sqlx::Result<bool> {
+        let mut tx = self.begin_alone().await?;
+        let taken = tx.execute(
+            "UPDATE rate_buckets SET blocked_until = $3, changed_at = CASE WHEN $2 > changed_at THEN $2 ELSE changed_at END \
+             WHERE key = $1 AND blocked_until <= $2"
+                .into(),
+            values![key, now, until],
+        );
+        let taken = taken.await?;
+        tx.commit().await?;
+        Ok(taken > 0)
+    }
+
+    /// Adds deltas to the stored buckets and answers with those.
+    async fn apply(&self, deltas: &[BucketDelta], now: Timestamp) -> sqlx::Result<BTreeMap<String, BucketState>> {
+        // One exchange at a time, so that what two workers add is not lost, whether or not the row was there before.
+        let mut tx = self.begin_alone().await?;
         let keys: std::collections::BTreeSet<&str> = deltas.iter().map(|delta| delta.key.as_str()).collect();
         let keys: Vec<&str> = keys.into_iter().collect();
         let mut states = BTreeMap::new();
@@ -135,12 +156,7 @@ impl<B: Backend> RateStore for SqlStore<B> {
     }
 
     async fn begin_probe(&self, key: &str, now: Timestamp, until: Timestamp) -> Result<bool, Error> {
-        let taken = self.backend.execute(
-            "UPDATE rate_buckets SET blocked_until = $3, changed_at = CASE WHEN $2 > changed_at THEN $2 ELSE changed_at END \
-             WHERE key = $1 AND blocked_until <= $2",
-            values![key, now, until],
-        );
-        if taken.await.map_err(storage("rates.begin_probe"))? > 0 {
+        if self.take_probe(key, now, until).await.map_err(storage("rates.begin_probe"))? {
             return Ok(true);
         }
         let shut = self.fetch("SELECT 1 FROM rate_buckets WHERE key = $1 AND blocked_until > $2", values![key, now]);

@@ -88,7 +88,9 @@ impl Journal {
     /// Gives a claim back untouched.
     pub(crate) async fn rest(&self, lease: Lease, wake_at: jiff::Timestamp) -> Result<(), Error> {
         match self {
-            Self::Direct(store, _) | Self::Grouped { store, .. } => store.rest(&[lease], wake_at).await,
+            Self::Direct(store, _) | Self::Grouped { store, .. } => {
+                in_time("rest", store.rest(&[lease], wake_at)).await
+            }
         }
     }
 }

@@ -157,7 +157,7 @@ impl Worker {
         calibrate(&inner).await?;
         // Before anything is claimed or freed: what was kept on disk says what became of deliveries that look as if nobody knew.
         inner.spill.recover(&*inner.store, clock.now()).await?;
-        inner.store.reclaim(clock.now()).await?;
+        in_time("reclaim", inner.store.reclaim(clock.now())).await?;
         let wake = Arc::new(Notify::new());
         let ending = CancellationToken::new();
         let kept = (inner.spill.clone(), ending.clone());
@@ -210,6 +210,7 @@ impl Worker {
         let (left, store) = (run.leases.all(), run.inner.store.clone());
         // The journal ends when the last sender is gone. What it still holds is written first: handing back moves the epoch on.
         drop(run);
+        let last = tokio::time::Instant::now() + WRITE_WITHIN + KEEP_WITHIN;
         let written = tokio::time::timeout(WRITE_WITHIN, &mut writing).await.is_ok();
         if !written {
             ending.cancel();
@@ -218,10 +219,15 @@ impl Worker {
                 kept,
                 "the store does not take the last changes; they are kept on disk, or found out when the leases have ended"
             );
-        } else if !left.is_empty()
-            && let Err(error) = store.rest(&left, clock.now()).await
-        {
-            tracing::warn!(%error, "claims could not be handed back; they are found again when their leases have ended");
+        } else if !left.is_empty() {
+            let rested = tokio::time::timeout_at(last, in_time("rest", store.rest(&left, clock.now()))).await;
+            if !matches!(rested, Ok(Ok(()))) {
+                let error = rested.ok().and_then(Result::err);
+                tracing::warn!(
+                    ?error,
+                    "claims could not be handed back; they are found again when their leases have ended"
+                );
+            }
         }
         Ok(())
     }
@@ -237,7 +243,7 @@ impl Worker {
         calibrate(inner).await?;
         let now = clock.now();
         inner.spill.recover(&*inner.store, now).await?;
-        inner.store.reclaim(now).await?;
+        in_time("reclaim", inner.store.reclaim(now)).await?;
         let claim = ClaimRequest {
             until: now,
             lease_until: later(now, signed(inner.lease)),
@@ -246,7 +252,7 @@ impl Worker {
         };
         let ends = clock.monotonic() + inner.lease;
         let journal = Journal::Direct(inner.store.clone(), inner.spill.clone());
-        let claimed = inner.store.claim_due(&claim).await?;
+        let claimed = in_time("claim_due", inner.store.claim_due(&claim)).await?;
         let number = claimed.len();
         let mut failed = None;
         for one in claimed {
@@ -509,7 +515,7 @@ impl Run {
         if let Err(error) = inner.spill.recover(&*inner.store, now).await {
             tracing::warn!(%error, "what was kept on disk could not be brought into the store yet");
         }
-        let freed = inner.store.reclaim(now).await?;
+        let freed = in_time("reclaim", inner.store.reclaim(now)).await?;
         if freed > 0 {
             meter::reclaimed(freed);
             tracing::warn!(freed, "deliveries of a worker that died were freed");
@@ -527,7 +533,7 @@ impl Run {
             clock.sleep_until(later(clock.now(), signed(EXCHANGE_EVERY))).await;
             let now = clock.now();
             unsent.extend(self.inner.rates.drain_deltas(now));
-            match self.inner.store.exchange_rates(&unsent, since, now).await {
+            match in_time("exchange_rates", self.inner.store.exchange_rates(&unsent, since, now)).await {
                 Ok(states) => {
                     self.inner.rates.merge(now, states);
                     unsent.clear();
@@ -573,7 +579,7 @@ pub(crate) async fn calibrate(inner: &Inner) -> Result<(), Error> {
     // One at a time: what two measure at once would be added twice.
     let _alone = inner.calibrating.lock().await;
     let clock = inner.cx.clock();
-    let offset = inner.store.clock_offset(clock.now()).await?;
+    let offset = in_time("clock_offset", inner.store.clock_offset(clock.now())).await?;
     if !offset.is_zero() {
         clock.calibrate(offset);
     }

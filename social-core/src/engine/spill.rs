@@ -28,6 +28,7 @@ use self::{
     late::{Late, apply, apply_lost},
     record::{Key, Record},
 };
+use super::in_time;
 use crate::{
     account::Version,
     error::{Error, ErrorKind},
@@ -129,7 +130,7 @@ impl Spill {
                 for ((write, doubt), held) in writes.iter().zip(doubts).zip(answers) {
                     let Some(doubt) = doubt.filter(|_| *held == Held::Lost) else { continue };
                     let record = Record::outcome(write, doubt);
-                    if let Err(error) = apply_lost(&**store, write, doubt, clock.now()).await {
+                    if let Err(error) = in_time("take_over", apply_lost(&**store, write, doubt, clock.now())).await {
                         tracing::warn!(delivery.id = %write.delivery, %error, "an outcome of which another worker has the delivery could not be used yet");
                         self.keep(vec![record]).await;
                         continue;
@@ -292,9 +293,9 @@ async fn replay(
 ) -> Result<bool, Error> {
     let outcome = match record {
         Record::Outcome { before, since, write } => {
-            apply(store, write, Doubt { before: *before, since: *since }, now).await
+            in_time("replay", apply(store, write, Doubt { before: *before, since: *since }, now)).await
         }
-        Record::Tokens(kept) => kept.replay(store).await,
+        Record::Tokens(kept) => in_time("replay", kept.replay(store)).await,
     };
     match (outcome, record) {
         (Ok(Late::Recorded), Record::Outcome { .. }) => recovered.outcomes += 1,
@@ -302,7 +303,7 @@ async fn replay(
         (Ok(Late::Obsolete), _) => recovered.obsolete += 1,
         (Err(error), _) => {
             // The store may be away as a whole. Only what fails although it works is to blame itself.
-            store.check().await?;
+            in_time("check", store.check()).await?;
             let count = tries.entry(record.key()).or_default();
             *count += 1;
             if *count < MOST_TRIES {

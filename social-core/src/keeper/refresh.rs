@@ -142,7 +142,7 @@ impl Inner {
 
     /// What the store holds now, opened.
     async fn newest(&self, id: ConnectionId) -> Result<Arc<TokenSet>, Error> {
-        let stored = self.store.get(id).await?.ok_or_else(|| gone(id))?;
+        let stored = in_time("token.get", self.store.get(id)).await?.ok_or_else(|| gone(id))?;
         let tokens = self.open(&stored).await?;
         self.cache().keep(id, stored.connection.version, &tokens, Life::of(&stored.connection).due_at());
         Ok(tokens)
@@ -198,7 +198,7 @@ impl Inner {
         // A network that answers "server error" is there and says that it did not work; silence is the doubtful case.
         let silence = error.provider_error().and_then(|said| said.status).is_none_or(|status| status < 500);
         if in_doubt && silence && doubted_before && life.has_ended(now) {
-            self.store.refresh_failed(id, seen, later(now, signed(BURIAL)), false).await?;
+            in_time("token.failed", self.store.refresh_failed(id, seen, later(now, signed(BURIAL)), false)).await?;
             return Err(self
                 .bury(&stored, "the answers to two refreshes were lost, and the old token has ended")
                 .await?);
@@ -211,7 +211,9 @@ impl Inner {
             _ => own.mul_f64(1.0 + self.cx.chance().unit() / 4.0),
         };
         let free_at = later(now, signed(pause));
-        if let Err(unrecorded) = self.store.refresh_failed(id, seen, free_at, in_doubt || doubted_before).await {
+        if let Err(unrecorded) =
+            in_time("token.failed", self.store.refresh_failed(id, seen, free_at, in_doubt || doubted_before)).await
+        {
             // The lease ends by itself.
             tracing::warn!(connection.id = %id, error = %unrecorded, "a failed refresh could not be recorded");
         }
@@ -235,11 +237,12 @@ impl Inner {
     /// The network says that the grant is dead. Before that is believed: another worker may have replaced the tokens that it speaks of.
     async fn ended(&self, stored: &StoredTokens, error: Error) -> Result<Served, Error> {
         let (id, seen) = (stored.connection.id, stored.connection.version);
-        let newest = self.store.get(id).await?.ok_or_else(|| gone(id))?;
+        let newest = in_time("token.get", self.store.get(id)).await?.ok_or_else(|| gone(id))?;
         if newest.connection.version != seen {
             return self.newest(id).await.map(Served::as_they_are);
         }
-        self.store.refresh_failed(id, seen, later(self.cx.now(), signed(BURIAL)), false).await?;
+        in_time("token.failed", self.store.refresh_failed(id, seen, later(self.cx.now(), signed(BURIAL)), false))
+            .await?;
         let buried = self.bury(stored, "the network ended the grant").await?;
         if buried.kind() != ErrorKind::Reconnect {
             return Err(buried);

@@ -262,6 +262,9 @@ pub trait JobStore: Debug + Send + Sync + 'static {
     /// Writes changes, all or none, each only if its epoch is the current one; answers in the order given. Several writes of one delivery
     /// take effect one after the other.
     ///
+    /// A write with [`LeaseAfter::Keep`] counts only while the delivery is leased. Without a lease its writer has let go already, perhaps by a
+    /// repeated write that it does not know of, and a delivery with neither lease nor wake time would never be found again.
+    ///
     /// A worker keeps its epoch while it writes, so for a write with [`LeaseAfter::Revoke`] the epoch is not enough: it counts only if
     /// besides [`outside_may_change`](crate::phase::invariant::outside_may_change) allows the step from the stored phase to the written
     /// one. Of a cancel and the write-ahead of the visible call exactly one counts, whichever comes first.

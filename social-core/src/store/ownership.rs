@@ -33,11 +33,17 @@ impl Ownership {
         self.epoch == epoch && self.leased
     }
 
-    /// Whether a write counts (invariants I3, I5, I7): only under the current epoch, and from outside the engine besides only from a phase
-    /// that allows it.
+    /// Whether a write counts (invariants I3, I5, I7): only under the current epoch. A writer that goes on must besides hold the lease still,
+    /// for what nobody holds is found by its wake time alone, which such a write clears. From outside the engine it counts besides only
+    /// from a phase that allows it.
     #[must_use]
     pub fn counts(&self, stored: PhaseName, under: Epoch, to: PhaseName, lease: LeaseAfter) -> bool {
-        self.epoch == under && (lease != LeaseAfter::Revoke || invariant::outside_may_change(stored, to))
+        self.epoch == under
+            && match lease {
+                LeaseAfter::Keep => self.leased,
+                LeaseAfter::Release => true,
+                LeaseAfter::Revoke => invariant::outside_may_change(stored, to),
+            }
     }
 
     /// What a write that counted does to the lease.
@@ -64,6 +70,14 @@ mod tests {
         assert!(row.is_held(row.epoch) && !row.is_held(first));
         assert!(!row.counts(PhaseName::Ready, first, PhaseName::Committing, LeaseAfter::Keep));
         assert!(row.counts(PhaseName::Ready, row.epoch, PhaseName::Committing, LeaseAfter::Keep));
+    }
+
+    #[test]
+    fn whoever_goes_on_must_hold_it_still() {
+        let mut row = Ownership { epoch: Epoch(3), leased: true };
+        row.after(LeaseAfter::Release);
+        assert!(!row.counts(PhaseName::Preparing, Epoch(3), PhaseName::Committing, LeaseAfter::Keep));
+        assert!(row.counts(PhaseName::Preparing, Epoch(3), PhaseName::Published, LeaseAfter::Release));
     }
 
     #[test]

@@ -76,6 +76,15 @@ impl Shop {
         self.social.worker().tick().await.unwrap()
     }
 
+    /// What running workers do every second.
+    async fn exchange(&self, social: &Social) {
+        let now = self.clock.now();
+        let deltas = social.rates().drain_deltas(now);
+        let since = later(now, signed(Duration::from_secs(3600)) * -1);
+        let states = social_core::store::RateStore::exchange_rates(&*self.store, &deltas, since, now).await.unwrap();
+        social.rates().merge(now, states);
+    }
+
     async fn events(&self) -> Vec<String> {
         let page = self.store.logs(self.user, &Default::default(), &Default::default()).await.unwrap();
         page.items.into_iter().rev().map(|row| row.event).collect()
@@ -768,6 +777,29 @@ async fn a_stop_of_a_whole_network_is_seen_and_probed_by_one_call_per_window() {
     }
 }
 
+/// F8: what finds out is a file that the network takes and then works on for a while. That opens the network for everybody else at once.
+#[tokio::test]
+async fn a_file_that_is_taken_ends_a_stop_before_it_is_ready() {
+    let network = FakeNetwork::default();
+    let shop = Shop::open(vec![FakePlatform::new("fake", network.clone()).accounts(3)]).await;
+    let pay = Duration::from_secs(900);
+    let billing = Error::new(ErrorKind::Billing, "publish.commit").retry_after(pay).effect_none();
+    network.next("commit", Turn::Fail(billing));
+    shop.post("refused").await;
+    shop.tick().await;
+    assert_eq!(shop.social.stops().await.unwrap().len(), 1);
+    shop.exchange(&shop.social).await;
+    shop.clock.advance(pay + Duration::from_secs(2));
+    shop.social.schedule(&shop.user, Draft::text("takes long")).on([&shop.accounts[1]]).send().await.unwrap();
+    network.next("prepare", Turn::Wait(Duration::from_secs(600)));
+    shop.tick().await;
+    shop.exchange(&shop.social).await;
+    assert!(shop.social.stops().await.unwrap().is_empty(), "the network has taken something");
+    shop.social.schedule(&shop.user, Draft::text("another")).on([&shop.accounts[2]]).send().await.unwrap();
+    shop.tick().await;
+    assert!(network.posts().iter().any(|post| post.text.contains("another")), "{:?}", network.posts());
+}
+
 /// F8: several processes know of a block. When it ends, one of them makes the call that finds out; the others wait for it.
 #[tokio::test(start_paused = true)]
 async fn of_several_processes_one_probes() {
@@ -788,16 +820,8 @@ async fn of_several_processes_one_probes() {
     }
     shop.tick().await;
     assert_eq!(network.calls("commit"), 1);
-    // What running workers do every second.
-    let exchange = async |social: &Social| {
-        let now = shop.clock.now();
-        let deltas = social.rates().drain_deltas(now);
-        let since = later(now, signed(Duration::from_secs(3600)) * -1);
-        let states = social_core::store::RateStore::exchange_rates(&*shop.store, &deltas, since, now).await.unwrap();
-        social.rates().merge(now, states);
-    };
-    exchange(&shop.social).await;
-    exchange(&other).await;
+    shop.exchange(&shop.social).await;
+    shop.exchange(&other).await;
     shop.clock.advance(wait + Duration::from_secs(2));
     network.next("commit", Turn::Hang);
     let probing = tokio::spawn({

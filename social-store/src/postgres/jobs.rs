@@ -79,8 +79,8 @@ pub(super) async fn claim(pool: &PgPool, request: &ClaimRequest) -> sqlx::Result
     Ok(rows)
 }
 
-/// Writes, their rows of the history, and the status of posts with one delivery. A write counts under the current epoch; one from outside the
-/// engine besides only from a phase that allows it. Answers with what counted, and with the post where several deliveries decide its status.
+/// Writes, their rows of the history, and the status of posts with one delivery. A write counts under the current epoch; one whose
+/// worker goes on besides only under a lease, one from outside the engine only from a phase that allows it. Answers with what counted, and with the post where several deliveries decide its status.
 pub(super) const RECORD: &str = "WITH w AS MATERIALIZED ( \
          SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25) \
          AS w (id, epoch, from_phases, phase, checkpoint, has_remote, remote_id, permalink, published_at, part, attempt, \
@@ -96,7 +96,7 @@ pub(super) const RECORD: &str = "WITH w AS MATERIALIZED ( \
              committing_since = w.committing_since, error = CASE WHEN w.keep_error THEN d.error ELSE w.error END, \
              updated_at = w.at, epoch = d.epoch + CASE w.lease WHEN 2 THEN 1 ELSE 0 END, \
              lease_until = CASE w.lease WHEN 0 THEN d.lease_until END, worker = CASE w.lease WHEN 0 THEN d.worker END \
-         FROM w WHERE d.id = w.id AND d.epoch = w.epoch \
+         FROM w WHERE d.id = w.id AND d.epoch = w.epoch AND (w.lease <> 0 OR d.lease_until IS NOT NULL) \
          AND (w.from_phases IS NULL OR strpos(w.from_phases, ',' || d.phase || ',') > 0) \
          RETURNING d.id, d.post_id, d.user_id, d.platform, w.log_id, w.event, w.success, w.attempt, w.response, w.at, w.status, w.turn), \
      l AS ( \

@@ -79,6 +79,30 @@ async fn every_older_schema_becomes_the_newest_and_keeps_its_rows() {
     }
 }
 
+/// A claim locks the table for looking and then for writing. A migration that locks it in between, and then wants more, deadlocks with it.
+#[tokio::test]
+async fn a_migration_and_a_claim_wait_for_each_other_only_one_way() {
+    if make().await.is_none() {
+        return;
+    }
+    let database = Database::create().await.unwrap();
+    let store = PgStore::connect(&database.url()).await.unwrap();
+    let some = migrator().iter().take(4).cloned().collect();
+    store.migrate_with(&Migrator { migrations: Cow::Owned(some), ..migrator() }).await.unwrap();
+    let mut worker = PgConnection::connect(&database.url()).await.unwrap();
+    worker.execute(sqlx::raw_sql("BEGIN; LOCK TABLE deliveries IN ROW SHARE MODE")).await.unwrap();
+    let migrating = tokio::spawn({
+        let store = store.clone();
+        async move { store.migrate().await }
+    });
+    let waits = "SELECT EXISTS (SELECT 1 FROM pg_locks WHERE relation = 'deliveries'::regclass AND NOT granted)";
+    while !sqlx::query_scalar::<_, bool>(waits).fetch_one(&store.backend.pool).await.unwrap() {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    worker.execute(sqlx::raw_sql("LOCK TABLE deliveries IN ROW EXCLUSIVE MODE; COMMIT")).await.unwrap();
+    migrating.await.unwrap().unwrap();
+}
+
 #[cfg(feature = "sqlite")]
 #[tokio::test]
 async fn both_databases_have_the_same_tables_and_columns() {

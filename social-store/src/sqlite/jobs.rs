@@ -127,7 +127,7 @@ pub(super) const KEEP: &str = "WITH w (value) AS MATERIALIZED (SELECT value FROM
      attempt = w.value ->> 5, crashes = w.value ->> 6, wake_at = w.value ->> 7, committing_since = w.value ->> 8, \
      error = CASE WHEN w.value ->> 9 THEN error ELSE w.value ->> 10 END, updated_at = w.value ->> 11, \
      remote_id = NULL, permalink = NULL \
-     FROM w WHERE deliveries.id = unhex(w.value ->> 0) AND deliveries.epoch = w.value ->> 1";
+     FROM w WHERE deliveries.id = unhex(w.value ->> 0) AND deliveries.epoch = w.value ->> 1 AND deliveries.lease_until IS NOT NULL";
 
 fn kept<'r>(row: &'r WriteColumns<'_>) -> impl Serialize + use<'r> {
     let write = row.write;
@@ -159,12 +159,13 @@ macro_rules! change {
          updated_at = w.value ->> 15, epoch = epoch + (w.value ->> 14 = 2), \
          lease_until = CASE WHEN w.value ->> 14 = 0 THEN lease_until END, worker = CASE WHEN w.value ->> 14 = 0 THEN worker END \
          FROM w WHERE deliveries.id = unhex(w.value ->> 0) AND deliveries.epoch = w.value ->> 1 \
+         AND (w.value ->> 14 <> 0 OR deliveries.lease_until IS NOT NULL) \
          AND (w.value ->> 2 IS NULL OR instr(w.value ->> 2, ',' || deliveries.phase || ',') > 0)"
     };
 }
 
-/// Writes of any kind, in `$1`. A write counts under the current epoch; one from outside the engine besides only from a phase that
-/// allows it.
+/// Writes of any kind, in `$1`. A write counts under the current epoch; one whose worker goes on besides only under a lease, one from
+/// outside the engine only from a phase that allows it.
 pub(super) const CHANGE: &str = change!();
 
 /// The same, telling which counted: where the epoch moves on, nothing else does.
@@ -259,10 +260,13 @@ async fn update(
         held.extend(ids(&tx.fetch(CHANGE_RETURNING.into(), vec![Value::json(&revoked)]).await?)?);
     }
     if counted < own as u64 {
-        // These do not move the epoch: where it is still the writer's, the write has counted.
-        let still = "SELECT d.id FROM json_each($1) w CROSS JOIN deliveries d ON d.id = unhex(w.value ->> 0) AND d.epoch = w.value ->> 1";
+        // These do not move the epoch: where it is still the writer's, the write has counted, unless its worker goes on without a lease.
+        let still = "SELECT d.id FROM json_each($1) w CROSS JOIN deliveries d ON d.id = unhex(w.value ->> 0) AND d.epoch = w.value ->> 1 \
+             WHERE NOT w.value ->> 2 OR d.lease_until IS NOT NULL";
         let asked = places.iter().map(|place| rows[*place].write).filter(|write| Way::of(write) != Way::Revoked);
-        let asked: Vec<_> = asked.map(|write| (write.delivery.uuid().simple(), write.epoch.0)).collect();
+        let asked: Vec<_> = asked
+            .map(|write| (write.delivery.uuid().simple(), write.epoch.0, write.lease == LeaseAfter::Keep))
+            .collect();
         held.extend(ids(&tx.fetch(still.into(), vec![Value::json(&asked)]).await?)?);
     }
     for place in places {

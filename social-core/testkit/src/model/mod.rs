@@ -83,6 +83,8 @@ pub struct Protections {
     pub outside_loses_to_permit: bool,
     /// Giving a claim back moves the epoch on, so that a write of it that lands later does not count.
     pub hand_back_moves_epoch: bool,
+    /// A write after which its worker goes on counts only under a lease, so that one that lands after the claim was given back does not.
+    pub going_on_needs_lease: bool,
     /// A write that is repeated because its answer was lost counts once: by the id of its row of the history.
     pub write_once: bool,
 }
@@ -98,10 +100,12 @@ impl Protections {
         absence_after_settling: true,
         outside_loses_to_permit: true,
         hand_back_moves_epoch: true,
+        going_on_needs_lease: true,
         write_once: true,
     };
 
-    /// Each of them taken away alone, with its name.
+    /// Each of them taken away alone, with its name. Of the two that keep late writes out after a claim was given back each makes up for the
+    /// other, so these go together.
     #[must_use]
     pub fn each_missing() -> Vec<(&'static str, Self)> {
         vec![
@@ -112,7 +116,7 @@ impl Protections {
             ("lost_answer_is_doubt", Self { lost_answer_is_doubt: false, ..Self::ALL }),
             ("absence_after_settling", Self { absence_after_settling: false, ..Self::ALL }),
             ("outside_loses_to_permit", Self { outside_loses_to_permit: false, ..Self::ALL }),
-            ("hand_back_moves_epoch", Self { hand_back_moves_epoch: false, ..Self::ALL }),
+            ("hand_back_moves_epoch", Self { hand_back_moves_epoch: false, going_on_needs_lease: false, ..Self::ALL }),
             ("write_once", Self { write_once: false, ..Self::ALL }),
         ]
     }

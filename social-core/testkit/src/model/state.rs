@@ -183,7 +183,11 @@ impl State {
     }
 
     pub(super) fn counts(&self, current: bool, to: PhaseName, lease: LeaseAfter, protections: Protections) -> bool {
-        let lease = if protections.outside_loses_to_permit { lease } else { LeaseAfter::Keep };
+        let lease = match lease {
+            LeaseAfter::Revoke if !protections.outside_loses_to_permit => LeaseAfter::Release,
+            LeaseAfter::Keep if !protections.going_on_needs_lease => LeaseAfter::Release,
+            other => other,
+        };
         self.ownership().counts(self.row.at.name(), epoch(current || !protections.fence), to, lease)
     }
 

@@ -3,7 +3,7 @@
 use social_core::{
     id::{DeliveryId, UserId},
     phase::{Phase, PhaseName, invariant},
-    store::{Delivery, Edit, Epoch, Held, NewPost, Store},
+    store::{Delivery, Edit, Epoch, Held, NewPost, PhaseWrite, Store},
 };
 
 use super::{
@@ -55,6 +55,34 @@ pub async fn a_worker_that_lost_its_lease_can_do_nothing(sut: StoreUnderTest) {
     assert_eq!(record(store, release(write(&paused, PhaseName::Published, secs(3601)))).await, Held::Lost);
     assert_eq!(read(store, user, paused.id).await, other);
     assert_eq!(events(store, user, paused.id).await, rows);
+}
+
+/// F9: what a worker let go of without knowing, by a write that was repeated for it, is left to whoever finds it, also within one batch: with
+/// neither lease nor wake time nobody would.
+pub async fn a_worker_that_goes_on_must_hold_the_lease(sut: StoreUnderTest) {
+    let store = &*sut.store;
+    let (connected, _) = due_now(store, 2).await;
+    let held = claim(store, "a", t0(), 2).await;
+    for one in &held {
+        let let_go =
+            PhaseWrite { wake_at: Some(secs(5)), ..release(write(&one.delivery, PhaseName::Retrying, secs(1))) };
+        assert_eq!(record(store, let_go).await, Held::Yes);
+    }
+    let (first, other) = (&held[0].delivery, &held[1].delivery);
+    let before = read(store, connected.user, first.id).await;
+    let rows = history(store, connected.user, first.id).await;
+    for (phase, due_at) in
+        [(PhaseName::Committing, None), (PhaseName::Committing, Some(secs(9))), (PhaseName::Published, None)]
+    {
+        let on = PhaseWrite { wake_at: None, due_at, ..write(first, phase, secs(2)) };
+        let again = PhaseWrite { wake_at: Some(secs(5)), ..release(write(other, PhaseName::Retrying, secs(2))) };
+        assert_eq!(record(&*sut.second, on.clone()).await, Held::Lost, "{phase}, {due_at:?}");
+        let on = PhaseWrite { log: entry("on", secs(2)), ..on };
+        assert_eq!(store.record(&[on, again]).await.unwrap(), [Held::Lost, Held::Yes], "{phase}, {due_at:?}");
+        assert_eq!(read(store, connected.user, first.id).await, before);
+        assert_eq!(history(store, connected.user, first.id).await, rows);
+    }
+    assert_eq!(claim(&*sut.second, "b", secs(5), 2).await.len(), 2, "both are found");
 }
 
 /// I5: a cancel and the write-ahead of the visible call were both made from the same epoch: the first counts, the second does not, also

@@ -161,6 +161,7 @@ macro_rules! store_suite {
                 leases: a_reconnect_wakes_what_waited_for_it,
                 fences: a_write_under_another_epoch_changes_nothing,
                 fences: a_worker_that_lost_its_lease_can_do_nothing,
+                fences: a_worker_that_goes_on_must_hold_the_lease,
                 fences: of_a_cancel_and_a_write_ahead_exactly_one_counts,
                 fences: a_race_of_cancel_and_write_ahead_has_one_winner,
                 fences: two_outside_changes_of_one_state_have_one_winner,
