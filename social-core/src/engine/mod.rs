@@ -18,7 +18,7 @@ use tokio::{sync::Notify, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use self::lease::Leases;
-pub(crate) use self::retention::tidy;
+pub(crate) use self::retention::{keep_named, tidy};
 pub(crate) use self::{journal::Journal, lease::LeaseGuard};
 pub use self::{
     retention::{Retention, Tidied},
