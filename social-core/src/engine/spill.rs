@@ -117,11 +117,14 @@ impl Spill {
             outcome = &mut writing => outcome,
             () = ending.cancelled() => Err(given_up()),
             () = clock.sleep_until(later(clock.now(), signed(SLOW))), if self.own.is_some() => {
-                self.keep(records()).await;
-                tokio::select! {
-                    outcome = &mut writing => outcome,
-                    () = ending.cancelled() => Err(given_up()),
-                }
+                let waited_for = async {
+                    tokio::select! {
+                        outcome = &mut writing => outcome,
+                        () = ending.cancelled() => Err(given_up()),
+                    }
+                };
+                // Both at once: a disk that hangs must not leave a transaction open that nobody goes on with.
+                futures_util::future::join(waited_for, self.keep(records())).await.0
             }
         };
         match &outcome {

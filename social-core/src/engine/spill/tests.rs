@@ -167,3 +167,45 @@ async fn nobody_else_may_read_what_is_kept_or_put_aside() {
     spill.recover(&MemoryStore::new(), now()).await.unwrap();
     assert_eq!(mode(&made.join("unreadable-1-dead.txt")), 0o600);
 }
+
+#[tokio::test]
+async fn a_slow_write_goes_on_while_the_disk_hangs() {
+    let folder = tempfile::tempdir().unwrap();
+    let spill = Spill::in_folder(folder.path().into());
+    let (own, clock) = (spill.own.clone().unwrap(), crate::time::ManualClock::at(now()));
+    let (hang, hanging) = std::sync::mpsc::channel::<()>();
+    let (hangs, disk_hangs) = tokio::sync::oneshot::channel();
+    let disk = std::thread::spawn(move || {
+        let _own = own.lock().unwrap();
+        hangs.send(()).unwrap();
+        let _ = hanging.recv();
+    });
+    disk_hangs.await.unwrap();
+    let (answer, answered) = tokio::sync::oneshot::channel();
+    let (wrote, written) = tokio::sync::oneshot::channel();
+    let attending = {
+        let (store, clock): (Arc<dyn Store>, Arc<dyn Clock>) = (Arc::new(MemoryStore::new()), Arc::new(clock.clone()));
+        tokio::spawn(async move {
+            let writing = async {
+                answered.await.unwrap();
+                wrote.send(()).unwrap();
+                Ok(vec![Held::Yes])
+            };
+            let batch = [write("slow")];
+            let ending = CancellationToken::new();
+            let outcome = spill.attend(&store, &clock, &ending, (&batch, &[Some(doubt())]), writing).await;
+            (outcome, spill.kept())
+        })
+    };
+    for _ in 0..3 {
+        tokio::task::yield_now().await;
+        clock.advance(SLOW);
+    }
+    tokio::task::yield_now().await;
+    answer.send(()).unwrap();
+    tokio::time::timeout(Duration::from_secs(60), written).await.expect("the write goes on").unwrap();
+    drop(hang);
+    let (outcome, kept) = attending.await.unwrap();
+    assert_eq!((outcome.unwrap(), kept), (vec![Held::Yes], 0));
+    disk.join().unwrap();
+}
