@@ -279,10 +279,17 @@ async fn database(store: &dyn Store, ring: Option<KeyRing>, findings: &mut Findi
 
 /// Networks that take nothing from the whole installation, as its workers have learnt.
 async fn stops(config: &Config, store: &dyn Store, findings: &mut Findings) {
-    let networks = start::networks(config).unwrap_or_default();
+    let unknown = "Correct what the other findings say and look again: whether a network takes anything is not known.";
+    let networks = match start::networks(config) {
+        Ok(networks) => networks,
+        Err(error) => return findings.warn("network stop", detail(&error), unknown),
+    };
     let rules = networks.iter().map(|one| (one.descriptor().id.to_string(), one.descriptor().limits.clone()));
     let ledger = RateLedger::new(RateMode::On, rules);
-    let Ok(states) = store.buckets(&ledger.stop_keys()).await else { return };
+    let states = match store.buckets(&ledger.stop_keys()).await {
+        Ok(states) => states,
+        Err(error) => return findings.warn("network stop", detail(&error), unknown),
+    };
     for PlatformStop { platform, reason, rule, until } in ledger.stops(Timestamp::now(), &states) {
         let text = format!(
             "{platform} takes nothing from this installation ({}, rule {rule}); tried again at {until}",

@@ -131,9 +131,16 @@ impl Driver<'_> {
     /// The row of the history with which the present doubt began.
     async fn last_permit(&self) -> Result<Option<LogRow>, Error> {
         let filter = LogFilter { delivery: Some(self.delivery().id), ..LogFilter::default() };
-        let page = PageRequest { after: None, limit: 200 };
-        let rows = self.inner.store.logs(self.delivery().user, &filter, &page).await?;
-        Ok(rows.items.into_iter().find(|row| row.event == Event::Permitted.name()))
+        let mut page = PageRequest { after: None, limit: 200 };
+        // A long doubt may have more looks behind it than one page holds.
+        loop {
+            let rows = self.inner.store.logs(self.delivery().user, &filter, &page).await?;
+            let permit = rows.items.into_iter().find(|row| row.event == Event::Permitted.name());
+            match rows.next {
+                Some(next) if permit.is_none() => page.after = Some(next),
+                _ => return Ok(permit),
+            }
+        }
     }
 
     /// A look at the network was refused because of the token: it is refreshed once, and the look is made again.

@@ -18,7 +18,7 @@ use tokio::{sync::Notify, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use self::lease::Leases;
-pub(crate) use self::retention::tidy;
+pub(crate) use self::retention::{keep_named, tidy};
 pub(crate) use self::{journal::Journal, lease::LeaseGuard};
 pub use self::{
     retention::{Retention, Tidied},
@@ -68,8 +68,8 @@ const CALIBRATE_EVERY: Duration = Duration::from_secs(30);
 const STOP_WITHIN: Duration = Duration::from_secs(20);
 /// How long the answer to the last claim may take, as part of that.
 const CLAIM_WITHIN: Duration = Duration::from_secs(10);
-/// How long the last changes may take afterwards.
-const WRITE_WITHIN: Duration = Duration::from_secs(4);
+/// How long the last changes may take afterwards. Together with what comes before and behind it stays below what hosts allow for the end.
+const WRITE_WITHIN: Duration = Duration::from_secs(2);
 /// How long it may take to keep them on disk instead.
 const KEEP_WITHIN: Duration = Duration::from_secs(1);
 /// A store that has not answered by now is treated as one that failed: a connection may be dead without anybody telling.

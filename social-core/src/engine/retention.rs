@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use jiff::Timestamp;
 
 use crate::{
-    error::Error,
+    error::{Error, ErrorKind},
     id::{MediaId, UserId},
     social::Inner,
     store::{PageRequest, PostFilter, PostStatus},
@@ -92,8 +92,17 @@ async fn forget_files(inner: &Arc<Inner>, before: Timestamp) -> Result<u64, Erro
         for (user, mut files) in by_user {
             keep_used(inner, user, &mut files).await?;
             for id in files {
+                // A post may have come meanwhile.
+                let mut still = vec![id];
+                keep_used(inner, user, &mut still).await?;
+                if still.is_empty() {
+                    continue;
+                }
                 // The file first: a record without its file says "upload it again", a file without a record would stay for ever.
-                inner.library.remove(id).await?;
+                if let Err(error) = inner.library.remove(id).await {
+                    tracing::warn!(media.id = %id, %error, "an old file could not be removed; it is tried again with the next round");
+                    continue;
+                }
                 forgotten += u64::from(inner.store.delete_media(user, id).await?);
             }
         }
@@ -102,24 +111,33 @@ async fn forget_files(inner: &Arc<Inner>, before: Timestamp) -> Result<u64, Erro
 }
 
 /// Takes files out of the list that a post uses which has not ended, or which a person may want to send again after a doubt.
-async fn keep_used(inner: &Arc<Inner>, user: UserId, files: &mut Vec<MediaId>) -> Result<(), Error> {
+async fn keep_used(inner: &Inner, user: UserId, files: &mut Vec<MediaId>) -> Result<(), Error> {
     for status in [PostStatus::Pending, PostStatus::Publishing, PostStatus::Unconfirmed] {
-        let filter = PostFilter { status: Some(status), ..PostFilter::default() };
-        let mut page = PageRequest { after: None, limit: 200 };
-        loop {
-            if files.is_empty() {
-                return Ok(());
-            }
-            let posts = inner.store.posts(user, &filter, &page).await?;
-            for (post, _) in &posts.items {
-                // Drafts name files in several places; their text is what names them all.
-                let draft = serde_json::to_string(&post.draft).unwrap_or_default();
-                files.retain(|id| !draft.contains(&id.to_string()));
-            }
-            match posts.next {
-                Some(next) => page.after = Some(next),
-                None => break,
-            }
+        keep_named(inner, user, Some(status), files).await?;
+    }
+    Ok(())
+}
+
+/// Takes files out of the list that a post with this status names, or any post for `None`.
+pub(crate) async fn keep_named(
+    inner: &Inner,
+    user: UserId,
+    status: Option<PostStatus>,
+    files: &mut Vec<MediaId>,
+) -> Result<(), Error> {
+    let filter = PostFilter { status, ..PostFilter::default() };
+    let mut page = PageRequest { after: None, limit: 200 };
+    while !files.is_empty() {
+        let posts = inner.store.posts(user, &filter, &page).await?;
+        for (post, _) in &posts.items {
+            // Drafts name files in several places; their text is what names them all.
+            let draft = serde_json::to_string(&post.draft)
+                .map_err(|error| Error::new(ErrorKind::Unexpected, "retention").source(error))?;
+            files.retain(|id| !draft.contains(&id.to_string()));
+        }
+        match posts.next {
+            Some(next) => page.after = Some(next),
+            None => break,
         }
     }
     Ok(())

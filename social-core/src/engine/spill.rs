@@ -118,11 +118,14 @@ impl Spill {
             outcome = &mut writing => outcome,
             () = ending.cancelled() => Err(given_up()),
             () = clock.sleep_until(later(clock.now(), signed(SLOW))), if self.own.is_some() => {
-                self.keep(records()).await;
-                tokio::select! {
-                    outcome = &mut writing => outcome,
-                    () = ending.cancelled() => Err(given_up()),
-                }
+                let waited_for = async {
+                    tokio::select! {
+                        outcome = &mut writing => outcome,
+                        () = ending.cancelled() => Err(given_up()),
+                    }
+                };
+                // Both at once: a disk that hangs must not leave a transaction open that nobody goes on with.
+                futures_util::future::join(waited_for, self.keep(records())).await.0
             }
         };
         match &outcome {
@@ -218,7 +221,7 @@ impl Spill {
     /// claimed, and now and then.
     ///
     /// # Errors
-    /// `Storage` if the store fails; what is left is tried again with the next call.
+    /// `Storage` if the store fails; what is left is tried again with the next call. What cannot be done with a file is logged only.
     pub(crate) async fn recover(&self, store: &dyn Store, now: Timestamp) -> Result<Recovered, Error> {
         if self.own.is_none() {
             return Ok(Recovered::default());
@@ -227,8 +230,11 @@ impl Spill {
         let mut recovered = Recovered::default();
         if self.kept() > 0 {
             for record in self.with(|own| own.pending.values().cloned().collect::<Vec<_>>()).unwrap_or_default() {
-                if !replay(store, &record, now, &mut tries, &mut recovered).await? {
-                    self.aside("records.txt".into(), record.to_line()).await?;
+                if !replay(store, &record, now, &mut tries, &mut recovered).await?
+                    && let Err(error) = self.aside("records.txt".into(), record.to_line()).await
+                {
+                    tracing::error!(%error, "a kept record that the store refuses could not be put aside and stays");
+                    continue;
                 }
                 self.done([record.key()]).await;
             }
@@ -236,8 +242,20 @@ impl Spill {
         let folder = self.folder.clone();
         let own = self.with(|own| own.file.path().map(Path::to_owned)).flatten();
         let dead = tokio::task::spawn_blocking(move || file::dead(&folder, own.as_deref())).await;
-        for mut dead in dead.map_err(broken)?.map_err(|e| Error::storage("spill.recover", e).effect_none())? {
-            let lines = dead.lines().map_err(|e| Error::storage("spill.recover", e).effect_none())?;
+        // Whatever is wrong with the folder or with one file must not keep everything else from going on.
+        let dead = dead.map_err(broken)?.unwrap_or_else(|error| {
+            tracing::error!(%error, folder = %self.folder.display(), "the folder of outcomes cannot be read");
+            Vec::new()
+        });
+        for mut dead in dead {
+            let path = dead.path().to_owned();
+            let lines = match dead.lines() {
+                Ok(lines) => lines,
+                Err(error) => {
+                    tracing::error!(%error, file = %path.display(), "a file of outcomes cannot be read; what it tells has to be found out by asking the network");
+                    continue;
+                }
+            };
             let mut aside = Vec::new();
             for line in lines {
                 match line {
@@ -253,7 +271,7 @@ impl Spill {
                         aside.extend_from_slice(&bytes);
                     }
                     Line::Unreadable(bytes) => {
-                        tracing::error!(file = %dead.path().display(), "a kept outcome cannot be read; what it tells has to be found out by asking the network");
+                        tracing::error!(file = %path.display(), "a kept outcome cannot be read; what it tells has to be found out by asking the network");
                         recovered.put_aside += 1;
                         aside.extend_from_slice(&bytes);
                         aside.push(b'\n');
@@ -261,7 +279,9 @@ impl Spill {
                 }
             }
             let kept_aside = tokio::task::spawn_blocking(move || dead.remove(&aside)).await.map_err(broken)?;
-            kept_aside.map_err(|e| Error::storage("spill.recover", e).effect_none())?;
+            if let Err(error) = kept_aside {
+                tracing::error!(%error, file = %path.display(), "a file of outcomes that were used could not be put away; it is used again");
+            }
         }
         if !recovered.is_nothing() {
             let Recovered { outcomes, tokens, obsolete, put_aside } = recovered;

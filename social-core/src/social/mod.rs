@@ -127,6 +127,19 @@ impl Social {
         crate::engine::tidy(&self.inner).await
     }
 
+    /// Which of a user's files no post names, whatever became of the post. It looks through all of the user's posts. Repeatable.
+    ///
+    /// # Errors
+    /// `Storage`.
+    pub async fn unnamed_files(
+        &self,
+        user: UserId,
+        mut files: Vec<crate::id::MediaId>,
+    ) -> Result<Vec<crate::id::MediaId>, Error> {
+        crate::engine::keep_named(&self.inner, user, None, &mut files).await?;
+        Ok(files)
+    }
+
     /// How many outcomes and tokens wait on disk for the store to answer again.
     #[must_use]
     pub fn kept_on_disk(&self) -> usize {

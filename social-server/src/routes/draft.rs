@@ -1,11 +1,11 @@
 //! Drafts as callers write them, and how they become the core's.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 use serde::{Deserialize, Deserializer, de};
 use serde_json::Value;
 use social_core::{
-    AccountId, Draft, MediaId, PlatformId, UserId,
+    AccountId, Draft, Error, ErrorKind, MediaId, PlatformId, UserId,
     draft::{Attachment, Link, MediaRef, Override, StoredMedia},
     library::MediaLibrary as _,
 };
@@ -22,6 +22,8 @@ use crate::{problem::Problem, state::State, views::ViolationView};
 
 /// The most files that one request may name.
 const MOST_FILES: usize = 50;
+/// Until then every write that a request began has ended, whether or not its caller learnt of it.
+const SETTLED_AFTER: Duration = Duration::from_secs(600);
 
 /// A file of a post: uploaded before, or to be fetched from an address.
 #[derive(Debug, Clone, Default, Deserialize, ToSchema)]
@@ -142,28 +144,56 @@ pub(crate) enum Fetching<'a> {
     Never,
 }
 
-/// Files that were fetched for a post. If the post does not come about, nobody knows of them, so they are removed.
+/// Files that were fetched for a post. If the post does not come about, nobody knows of them, so they are removed. From the moment on at which
+/// the store is asked, only a clear refusal says that: a failure, or a caller who went away, leaves open whether the post names them.
 #[derive(Debug)]
 pub(crate) struct FetchedFiles {
     state: State,
     user: UserId,
     ids: Vec<MediaId>,
+    in_doubt: bool,
 }
 
 impl FetchedFiles {
     pub(crate) fn of(state: &State, user: UserId) -> Self {
-        Self { state: state.clone(), user, ids: Vec::new() }
+        Self { state: state.clone(), user, ids: Vec::new(), in_doubt: false }
     }
 
-    /// The post is stored: they belong to it.
-    pub(crate) fn keep(&mut self) {
-        self.ids.clear();
+    /// The store is asked to keep a post that names them.
+    pub(crate) fn store_asked(&mut self) {
+        self.in_doubt = true;
     }
 
-    /// Removes those that belong to nothing.
+    /// The store was not asked after all, or said no, if the error is a refusal.
+    pub(crate) fn refused(&mut self, error: &Error) {
+        if matches!(
+            error.kind(),
+            ErrorKind::Invalid
+                | ErrorKind::Unsupported
+                | ErrorKind::Rejected
+                | ErrorKind::NotFound
+                | ErrorKind::Conflict
+                | ErrorKind::Reconnect
+        ) {
+            self.in_doubt = false;
+        }
+    }
+
+    /// A post is stored that says this: what it names belongs to it.
+    pub(crate) fn stored(&mut self, draft: &Draft) {
+        self.in_doubt = false;
+        match serde_json::to_string(draft) {
+            Ok(draft) => self.ids.retain(|id| !draft.contains(&id.to_string())),
+            Err(_) => self.ids.clear(),
+        }
+    }
+
+    /// Removes those that belong to nothing: at once, or in a while if that is not known yet.
     pub(crate) async fn discard(mut self) {
-        let ids = std::mem::take(&mut self.ids);
-        remove(&self.state, self.user, ids).await;
+        if !self.in_doubt {
+            let ids = std::mem::take(&mut self.ids);
+            remove(&self.state, self.user, ids).await;
+        }
     }
 }
 
@@ -171,10 +201,28 @@ impl FetchedFiles {
 impl Drop for FetchedFiles {
     fn drop(&mut self) {
         let ids = std::mem::take(&mut self.ids);
-        if !ids.is_empty() {
-            let (state, user) = (self.state.clone(), self.user);
+        if ids.is_empty() {
+            return;
+        }
+        let (state, user) = (self.state.clone(), self.user);
+        if self.in_doubt {
+            self.state.tasks.spawn(async move { settle(&state, user, ids).await });
+        } else {
             self.state.tasks.spawn(async move { remove(&state, user, ids).await });
         }
+    }
+}
+
+/// Removes files that no post names when a write under way has ended for certain. Whatever goes wrong, they stay: a post without its file
+/// is worse than a file without a post.
+async fn settle(state: &State, user: UserId, ids: Vec<MediaId>) {
+    tokio::select! {
+        () = tokio::time::sleep(SETTLED_AFTER) => {}
+        () = state.stopping.cancelled() => return,
+    }
+    match state.social.unnamed_files(user, ids).await {
+        Ok(unnamed) => remove(state, user, unnamed).await,
+        Err(error) => tracing::warn!(%error, "files that were fetched for a post in doubt are kept"),
     }
 }
 

@@ -190,9 +190,7 @@ pub(crate) async fn schedule(
     let mut fetched = FetchedFiles::of(&state, user);
     match store(&state, user, asked, key, &mut fetched).await {
         Ok((scheduled, warnings)) => {
-            if !scheduled.existing {
-                fetched.keep();
-            }
+            fetched.stored(&scheduled.post.draft);
             fetched.discard().await;
             let place = format!("/posts/{}", scheduled.post.id);
             let tag = tag(scheduled.post.updated_at);
@@ -222,7 +220,8 @@ async fn store(
     let keyed = key.is_some();
     let (accounts, late_limit) = (asked.accounts, asked.late_limit);
     let request = ScheduleRequest { user, draft, accounts, at, wall: wall.flatten(), late_limit, key };
-    match Scheduler::schedule(&state.social, request).await {
+    fetched.store_asked();
+    match Scheduler::schedule(&state.social, request).await.inspect_err(|error| fetched.refused(error)) {
         Ok(scheduled) => Ok((scheduled, warnings)),
         // The post that the key made is remembered for longer than its answer.
         Err(error) if keyed && error.kind() == ErrorKind::Conflict => Err(idempotency::mismatch()),
@@ -513,11 +512,13 @@ pub(crate) async fn edit(
         };
         // What is not in the request was read above: if that has changed since, the two changes do not go together.
         let change = Change { draft, at, wall: wall.flatten(), seen: Some(seen) };
-        state.social.change(user, id, change).await.map_err(Problem::from)
+        fetched.store_asked();
+        state.social.change(user, id, change).await.inspect_err(|error| fetched.refused(error)).map_err(Problem::from)
     };
     match changed.await {
         Ok(scheduled) => {
-            fetched.keep();
+            fetched.stored(&scheduled.post.draft);
+            fetched.discard().await;
             tagged(&state, user, scheduled).await
         }
         Err(problem) => {

@@ -362,6 +362,36 @@ async fn an_address_is_fetched_through_the_guard_and_looked_into() {
 }
 
 #[tokio::test]
+async fn a_file_of_a_post_in_doubt_stays_and_one_of_a_refused_post_goes() {
+    let web = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = web.local_addr().unwrap();
+    let files = axum::Router::new().route("/a.png", axum::routing::get(async || sample::png(16, 16)));
+    let serving = tokio::spawn(async move { axum::serve(web, files).await });
+    let world = World::with(|config| {
+        config.fetch_http = social_server::config::Switch::On;
+        config.fetch_ports = vec![address.port()];
+        config.fetch_allow = vec!["127.0.0.1".parse().unwrap()];
+    });
+    let (tenant, accounts) = world.connected("a@example.com").await;
+    let body = |text: &str| json!({ "content": text, "accounts": [accounts[0]], "media_url": format!("http://{address}/a.png") });
+    // The caller goes away when the post is stored and nobody has learnt of it.
+    world.probe.die_at(1);
+    tokio::select! {
+        _ = world.post("/post/schedule", &tenant.key, body("a")) => panic!("the store has not answered"),
+        () = world.probe.died() => {}
+    }
+    world.probe.live();
+    // The request's deadline and the look afterwards pass at once.
+    tokio::time::pause();
+    world.state.finish_tasks().await;
+    tokio::time::resume();
+    assert_eq!(world.media_files().len(), 1, "the stored post names it");
+    world.post("/post/schedule", &tenant.key, body(&"x".repeat(100_000))).await.refused(422, "invalid");
+    assert_eq!(world.media_files().len(), 1, "the file of the refused post is gone");
+    serving.abort();
+}
+
+#[tokio::test]
 async fn a_fetch_ends_where_the_quota_does() {
     let web = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = web.local_addr().unwrap();

@@ -91,14 +91,10 @@ impl Drop for OwnFile {
 
 impl Open {
     fn make(folder: &Path) -> io::Result<Self> {
-        std::fs::create_dir_all(folder)?;
+        make_folder(folder)?;
         let name = format!("{}-{}", std::process::id(), random_token(6));
         let (made, path) = (folder.join(format!("{name}.new")), folder.join(format!("{name}.{ENDING}")));
-        let mut options = OpenOptions::new();
-        options.create_new(true).read(true).append(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let file = options.open(&made)?;
+        let file = private().create_new(true).read(true).open(&made)?;
         // Locked before it has the name by which others look for files to adopt.
         file.lock()?;
         std::fs::rename(&made, &path)?;
@@ -115,6 +111,24 @@ impl Open {
         self.bytes = self.bytes.saturating_add(lines.len());
         Ok(())
     }
+}
+
+/// For files that nobody else on this machine may read.
+fn private() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.append(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options
+}
+
+/// Makes a folder that nobody else on this machine may look into. One that is there stays as it is.
+fn make_folder(folder: &Path) -> io::Result<()> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(folder)
 }
 
 /// The file of a process that has died, locked by this one.
@@ -147,19 +161,29 @@ pub(super) fn dead(folder: &Path, own: Option<&Path>) -> io::Result<Vec<DeadFile
         if path.extension().is_none_or(|ending| ending != ENDING) || Some(path.as_path()) == own {
             continue;
         }
-        let file = match OpenOptions::new().read(true).write(true).open(&path) {
-            Ok(file) => file,
-            // Another process was quicker.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            Err(error) => return Err(error),
-        };
-        match file.try_lock() {
-            Ok(()) => dead.push(DeadFile { file, path }),
-            Err(TryLockError::WouldBlock) => {}
-            Err(TryLockError::Error(error)) => return Err(error),
+        // One that cannot be opened must not keep the others from being used.
+        match adopt(&path) {
+            Ok(Some(file)) => dead.push(DeadFile { file, path }),
+            Ok(None) => {}
+            Err(error) => {
+                tracing::error!(%error, file = %path.display(), "a file of outcomes cannot be opened; what it tells has to be found out by asking the network");
+            }
         }
     }
     Ok(dead)
+}
+
+/// Opens and locks a file, unless another process holds it or was quicker.
+fn adopt(path: &Path) -> io::Result<Option<File>> {
+    let file = match OpenOptions::new().read(true).write(true).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        file => file?,
+    };
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
 }
 
 impl DeadFile {
@@ -181,7 +205,8 @@ impl DeadFile {
             append(&self.path.with_file_name(format!("unreadable-{name}.txt")), aside)?;
         }
         match std::fs::remove_file(&self.path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            // An empty one tells nothing a second time.
+            Err(error) if error.kind() != io::ErrorKind::NotFound => self.file.set_len(0).map_err(|_| error),
             _ => Ok(()),
         }
     }
@@ -205,7 +230,7 @@ fn read_lines(text: &[u8]) -> Vec<Line> {
 
 /// Adds to a file that people look at.
 pub(super) fn append(path: &Path, text: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new().create(true).append(true).open(path)?;
+    let mut file = private().create(true).open(path)?;
     file.write_all(text)?;
     file.sync_data()
 }

@@ -137,3 +137,75 @@ async fn a_folder_that_cannot_be_written_is_no_promise() {
     assert!(!spill.keep_outcome(&write, doubt()).await);
     assert!(!spill.has(&write) && spill.kept() == 0);
 }
+
+#[tokio::test]
+async fn a_file_that_cannot_be_opened_keeps_nothing_else_from_being_used() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = MemoryStore::new();
+    fs::create_dir(folder.path().join("0-folder.outcomes")).unwrap();
+    fs::write(folder.path().join("1-dead.outcomes"), Record::outcome(&write("1"), doubt()).to_line()).unwrap();
+    let spill = Spill::in_folder(folder.path().into());
+    let expected = Recovered { obsolete: 1, ..Recovered::default() };
+    assert_eq!(spill.recover(&store, now()).await.unwrap(), expected);
+    assert!(!folder.path().join("1-dead.outcomes").exists());
+    let no_folder = folder.path().join("a file");
+    fs::write(&no_folder, b"").unwrap();
+    assert_eq!(Spill::in_folder(no_folder).recover(&store, now()).await.unwrap(), Recovered::default());
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn nobody_else_may_read_what_is_kept_or_put_aside() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let folder = tempfile::tempdir().unwrap();
+    let made = folder.path().join("outer/inner");
+    let spill = Spill::in_folder(made.clone());
+    assert!(spill.keep_outcome(&write("1"), doubt()).await);
+    assert_eq!((mode(&made), mode(&files(&made, "outcomes")[0])), (0o700, 0o600));
+    fs::write(made.join("1-dead.outcomes"), "not one of ours\n").unwrap();
+    spill.recover(&MemoryStore::new(), now()).await.unwrap();
+    assert_eq!(mode(&made.join("unreadable-1-dead.txt")), 0o600);
+}
+
+#[tokio::test]
+async fn a_slow_write_goes_on_while_the_disk_hangs() {
+    let folder = tempfile::tempdir().unwrap();
+    let spill = Spill::in_folder(folder.path().into());
+    let (own, clock) = (spill.own.clone().unwrap(), crate::time::ManualClock::at(now()));
+    let (hang, hanging) = std::sync::mpsc::channel::<()>();
+    let (hangs, disk_hangs) = tokio::sync::oneshot::channel();
+    let disk = std::thread::spawn(move || {
+        let _own = own.lock().unwrap();
+        hangs.send(()).unwrap();
+        let _ = hanging.recv();
+    });
+    disk_hangs.await.unwrap();
+    let (answer, answered) = tokio::sync::oneshot::channel();
+    let (wrote, written) = tokio::sync::oneshot::channel();
+    let attending = {
+        let (store, clock): (Arc<dyn Store>, Arc<dyn Clock>) = (Arc::new(MemoryStore::new()), Arc::new(clock.clone()));
+        tokio::spawn(async move {
+            let writing = async {
+                answered.await.unwrap();
+                wrote.send(()).unwrap();
+                Ok(vec![Held::Yes])
+            };
+            let batch = [write("slow")];
+            let ending = CancellationToken::new();
+            let outcome = spill.attend(&store, &clock, &ending, (&batch, &[Some(doubt())]), writing).await;
+            (outcome, spill.kept())
+        })
+    };
+    for _ in 0..3 {
+        tokio::task::yield_now().await;
+        clock.advance(SLOW);
+    }
+    tokio::task::yield_now().await;
+    answer.send(()).unwrap();
+    tokio::time::timeout(Duration::from_secs(60), written).await.expect("the write goes on").unwrap();
+    drop(hang);
+    let (outcome, kept) = attending.await.unwrap();
+    assert_eq!((outcome.unwrap(), kept), (vec![Held::Yes], 0));
+    disk.join().unwrap();
+}
