@@ -276,7 +276,9 @@ fn remembered(verdict: &mut Verdict, delivery: &Delivered) {
             _ => {}
         }
     }
-    let last = delivery.history.last().map_or("nothing", |row| row.event.as_str());
+    // What a worker heard before it lost its lease is noted when that worker comes back, whatever others have found out meanwhile.
+    let told = delivery.history.iter().rev().find(|row| row.event != "late_answer");
+    let last = told.map_or("nothing", |row| row.event.as_str());
     let rests = delivery.phase.is_final() || delivery.phase == PhaseName::Unconfirmed;
     if rests && last != delivery.phase.as_str() {
         let seen = format!("the phase is {} and the history ends with {last}", delivery.phase);

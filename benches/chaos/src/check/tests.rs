@@ -205,6 +205,8 @@ fn a_history_that_tells_another_story_is_seen() {
         history.insert(3, row("committing", 400, None));
     });
     assert_eq!(proven, []);
+    // A worker that was stopped and comes back notes what it had heard.
+    assert_eq!(after(|e| e.deliveries[0].history.push(row("late_answer", 500, Some("a1")))), []);
     assert_eq!(after(|e| e.deliveries[0].history[2].remote_id = None), [Rule::History]);
     assert_eq!(after(|e| e.deliveries[1].history[2].remote_id = Some("b2".to_owned())), [Rule::History]);
 }
