@@ -74,7 +74,8 @@ pub(crate) struct ScheduleBody {
     time_zone: Option<String>,
     /// How many seconds late it may go out before it counts as missed.
     #[serde(default)]
-    late_limit_s: Option<u64>,
+    #[schema(value_type = Option<u64>)]
+    late_limit_s: Option<LateLimit>,
     /// Settings by network.
     #[serde(default)]
     #[schema(value_type = Option<Object>)]
@@ -98,6 +99,20 @@ struct Asked {
     when: Option<When>,
     accounts: Vec<AccountId>,
     late_limit: Option<Duration>,
+}
+
+/// Seconds, as many as the document's `int64` has.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(try_from = "u64")]
+struct LateLimit(u64);
+
+impl TryFrom<u64> for LateLimit {
+    type Error = &'static str;
+
+    fn try_from(seconds: u64) -> Result<Self, Self::Error> {
+        let fits = i64::try_from(seconds).is_ok();
+        if fits { Ok(Self(seconds)) } else { Err("a late limit has at most 9223372036854775807 seconds") }
+    }
 }
 
 impl ScheduleBody {
@@ -136,7 +151,12 @@ impl ScheduleBody {
             options: self.options,
             overrides: self.overrides,
         };
-        Ok(Asked { parts, when, accounts, late_limit: self.late_limit_s.map(Duration::from_secs) })
+        Ok(Asked {
+            parts,
+            when,
+            accounts,
+            late_limit: self.late_limit_s.map(|LateLimit(seconds)| Duration::from_secs(seconds)),
+        })
     }
 }
 
