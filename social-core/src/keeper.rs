@@ -115,25 +115,23 @@ impl TokenKeeper {
     /// A keeper over a store.
     #[must_use]
     pub fn new(store: Arc<dyn TokenStore>, vault: Arc<Vault>, platforms: Platforms, cx: CallContext) -> Self {
-        let spill = Arc::default();
-        let inner = Inner {
-            spill,
-            store,
-            vault,
-            platforms,
-            cx,
-            cache: Mutex::default(),
-            flights: Mutex::default(),
-            swept_to: Mutex::default(),
-        };
-        Self { inner: Arc::new(inner) }
+        Self::over(store, vault, platforms, cx, Arc::default())
     }
 
     /// The same keeper, which keeps sealed tokens on disk while the store does not take them. Nothing is in memory yet.
     #[must_use]
     pub(crate) fn spilling(self, spill: Arc<Spill>) -> Self {
         let Inner { store, vault, platforms, cx, .. } = &*self.inner;
-        let (store, vault, platforms, cx) = (store.clone(), vault.clone(), platforms.clone(), cx.clone());
+        Self::over(store.clone(), vault.clone(), platforms.clone(), cx.clone(), spill)
+    }
+
+    fn over(
+        store: Arc<dyn TokenStore>,
+        vault: Arc<Vault>,
+        platforms: Platforms,
+        cx: CallContext,
+        spill: Arc<Spill>,
+    ) -> Self {
         let inner = Inner {
             spill,
             store,
