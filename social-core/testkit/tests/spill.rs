@@ -57,6 +57,19 @@ impl World {
         world
     }
 
+    /// Waits for a worker that was asked to stop, while time goes on.
+    async fn ended(&self, running: tokio::task::JoinHandle<Result<(), Error>>) {
+        let moving = self.clock.clone();
+        let ticking = tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                moving.advance(Duration::from_millis(100));
+            }
+        });
+        running.await.unwrap().unwrap();
+        ticking.abort();
+    }
+
     fn process(&self) -> Process {
         let probe = Arc::new(Probe::default());
         let social = Social::builder()
@@ -231,15 +244,7 @@ async fn a_worker_that_is_stopped_while_the_database_is_away_ends_when_the_outco
     }
     let begun = tokio::time::Instant::now();
     stop.send(()).unwrap();
-    let moving = world.clock.clone();
-    let ticking = tokio::spawn(async move {
-        loop {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            moving.advance(Duration::from_millis(100));
-        }
-    });
-    running.await.unwrap().unwrap();
-    ticking.abort();
+    world.ended(running).await;
     assert!(begun.elapsed() <= Duration::from_secs(25), "{:?}", begun.elapsed());
     assert_eq!(process.social.kept_on_disk(), 1);
     assert_eq!(world.delivery(&post).await.phase.name(), PhaseName::Committing);
@@ -276,15 +281,7 @@ async fn what_was_kept_is_written_by_the_same_process_when_the_database_is_back(
     assert_eq!(process.social.kept_on_disk(), 0);
     assert_eq!(world.events().await, ["scheduled", "committing", "published"]);
     stop.send(()).unwrap();
-    let moving = world.clock.clone();
-    let ticking = tokio::spawn(async move {
-        loop {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            moving.advance(Duration::from_millis(100));
-        }
-    });
-    running.await.unwrap().unwrap();
-    ticking.abort();
+    world.ended(running).await;
     drop(process);
     assert_eq!(files(world.folder.path()), 0);
 }
