@@ -1,7 +1,5 @@
 //! For those who run it: is it alive, can it work, what has it done.
 
-use std::time::Duration;
-
 use axum::{
     Extension, Json,
     extract::State as Extract,
@@ -9,7 +7,6 @@ use axum::{
 };
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::Serialize;
-use social_core::{Error, ErrorKind};
 use utoipa::ToSchema;
 
 use crate::{
@@ -18,9 +15,6 @@ use crate::{
     state::State,
     transport::Client,
 };
-
-/// How long the database may take to answer a probe.
-const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Whether it runs.
 #[derive(Debug, Serialize, ToSchema)]
@@ -72,15 +66,9 @@ pub(crate) async fn ready(Extract(state): Extract<State>) -> Result<Json<ReadyVi
     if state.stopping.is_cancelled() {
         return Err(not_now("the server is stopping"));
     }
-    state.readiness.check(&state).await.map_err(not_now)?;
-    let stops = tokio::time::timeout(PATIENCE, state.social().stops()).await;
-    let stops = stops.unwrap_or_else(|_| Err(Error::new(ErrorKind::Storage, "readyz").message("no answer in time")));
-    let stops = stops.map_err(|error| {
-        tracing::warn!(%error, "it could not be found out which networks are closed");
-        not_now("database: it cannot be read")
-    })?;
-    let stopped = stops.into_iter().map(|stop| StopView {
-        platform: stop.platform,
+    let stops = state.readiness.check(&state).await.map_err(not_now)?;
+    let stopped = stops.iter().map(|stop| StopView {
+        platform: stop.platform.clone(),
         reason: stop.reason.as_str(),
         until: stop.until.to_string(),
     });
