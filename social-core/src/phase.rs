@@ -1,19 +1,41 @@
 //! The life of a delivery as a pure function: phase and event in, phase out.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use serde_json::Value;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwned};
+use serde_json::value::RawValue;
 
 use crate::id::RemotePostId;
 
-/// A small versioned record of how far an adapter got. Only the adapter reads it.
+/// A small versioned record of how far an adapter got. Only the adapter reads it. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Checkpoint {
     /// Version of the record's shape.
     v: u16,
     /// The record.
-    s: Value,
+    s: Record,
+}
+
+/// A record as JSON: written once, and carried along unread.
+#[derive(Debug, Clone)]
+struct Record(Arc<RawValue>);
+
+impl PartialEq for Record {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.get() == other.0.get()
+    }
+}
+
+impl Serialize for Record {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Record {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Box::<RawValue>::deserialize(deserializer).map(|record| Self(record.into()))
+    }
 }
 
 impl Checkpoint {
@@ -24,13 +46,14 @@ impl Checkpoint {
             clippy::expect_used,
             reason = "checkpoints are plain structs with string keys, which always serialise"
         )]
-        Self { v: version, s: serde_json::to_value(record).expect("checkpoints are plain data") }
+        let record = serde_json::value::to_raw_value(record).expect("checkpoints are plain data");
+        Self { v: version, s: Record(record.into()) }
     }
 
     /// Reads a record of that version. `None` if it is another version or another shape; the driver then follows invariant I8.
     #[must_use]
     pub fn read<T: DeserializeOwned>(&self, version: u16) -> Option<T> {
-        if self.v == version { T::deserialize(&self.s).ok() } else { None }
+        if self.v == version { serde_json::from_str(self.s.0.get()).ok() } else { None }
     }
 
     /// The version, for an adapter that still reads an older shape.

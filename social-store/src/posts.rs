@@ -19,7 +19,7 @@ use crate::{
     backend::{Backend, SqlStore, Transaction},
     cursor::{self, ByTime},
     fault::storage,
-    jobs::{status_alone, status_of, waiting_phases},
+    jobs::{of_account, status_alone, status_of, waiting_phases},
     row::{Reader, delivery, delivery_columns, post, post_columns},
     value::{Value, json, values},
 };
@@ -338,8 +338,12 @@ impl<B: Backend> PostStore for SqlStore<B> {
     }
 
     async fn scheduled_after(&self, account: AccountId, after: Timestamp) -> Result<u64, Error> {
-        let sql =
-            concat!("SELECT count(*) FROM deliveries WHERE account_id = $1 AND due_at > $2 AND ", waiting_phases!());
+        let sql = concat!(
+            "SELECT count(*) FROM deliveries WHERE due_at > $2 AND ",
+            waiting_phases!(),
+            " AND ",
+            of_account!()
+        );
         let count = self.one(Cow::Borrowed(sql), values![account.uuid(), after], |row| row.int());
         Ok(count.await.map_err(storage("posts.scheduled_after"))?.unwrap_or(0))
     }

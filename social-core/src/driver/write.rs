@@ -104,8 +104,24 @@ impl Driver<'_> {
         Ok(())
     }
 
-    /// Writes a change durably, phase and history in one, under our epoch.
+    /// Writes a change durably, phase and history in one, under our epoch. A run whose change did not count ends.
     pub(super) async fn write(&mut self, change: Change) -> Result<Flow, Error> {
+        let name = change.event.name();
+        let before = self.delivery().phase.name();
+        // What tells of a visible effect must not get lost while the database is away.
+        let since = self.delivery().committing_since;
+        let must = matches!(before, PhaseName::Committing | PhaseName::Settling).then_some(Doubt { before, since });
+        let write = self.take_on(change)?;
+        match self.journal.record(write, must).await? {
+            Held::Lost => return Ok(Flow::Stop(Stopped::LeaseLost)),
+            Held::Yes => {}
+        }
+        self.inner.meter.of(&self.delivery().platform).changed(name, self.delivery().phase.name());
+        Ok(Flow::Go)
+    }
+
+    /// Makes the change to the delivery in memory. Answers with what has to be written.
+    fn take_on(&mut self, change: Change) -> Result<Box<PhaseWrite>, Error> {
         let name = change.event.name();
         let before = self.delivery().phase.name();
         debug_assert!(invariant::may_leave(before, &change.event));
@@ -119,48 +135,40 @@ impl Driver<'_> {
         let doubtful = matches!(phase.name(), PhaseName::Committing | PhaseName::Settling | PhaseName::Unconfirmed);
         let committing_since =
             change.committing_since.filter(|_| doubtful || before.can_cancel() || change.doubt_stays);
-        let write = PhaseWrite {
-            delivery: self.delivery().id,
-            epoch: self.delivery().epoch,
-            phase: phase.name(),
-            checkpoint: phase.checkpoint().cloned(),
+        let at = self.now();
+        let delivery = &mut self.claimed.delivery;
+        delivery.phase = phase;
+        delivery.attempt = change.attempt;
+        delivery.crashes = change.crashes;
+        delivery.committing_since = committing_since;
+        delivery.parts.extend(change.part.clone());
+        match &change.error {
+            ErrorPatch::Keep => {}
+            ErrorPatch::Clear => delivery.error = None,
+            ErrorPatch::Set(json) => delivery.error = Some(json.clone()),
+        }
+        Ok(Box::new(PhaseWrite {
+            delivery: delivery.id,
+            epoch: delivery.epoch,
+            phase: delivery.phase.name(),
+            checkpoint: delivery.phase.checkpoint().cloned(),
             remote,
-            part: change.part.clone(),
+            part: change.part,
             attempt: change.attempt,
             crashes: change.crashes,
             wake_at: change.wake_at,
             due_at: None,
             committing_since,
-            error: change.error.clone(),
+            error: change.error,
             lease: change.lease,
             log: LogEntry {
                 id: LogId::new(),
                 event: name.to_owned(),
                 success: change.success,
                 response: change.response,
-                at: self.now(),
+                at,
             },
-        };
-        // What tells of a visible effect must not get lost while the database is away.
-        let since = self.delivery().committing_since;
-        let must = matches!(before, PhaseName::Committing | PhaseName::Settling).then_some(Doubt { before, since });
-        match self.journal.record(write, must).await? {
-            Held::Lost => return Ok(Flow::Stop(Stopped::LeaseLost)),
-            Held::Yes => {}
-        }
-        self.inner.meter.of(&self.delivery().platform).changed(name, phase.name());
-        let delivery = &mut self.claimed.delivery;
-        delivery.phase = phase;
-        delivery.attempt = change.attempt;
-        delivery.crashes = change.crashes;
-        delivery.committing_since = committing_since;
-        delivery.parts.extend(change.part);
-        match change.error {
-            ErrorPatch::Keep => {}
-            ErrorPatch::Clear => delivery.error = None,
-            ErrorPatch::Set(json) => delivery.error = Some(json),
-        }
-        Ok(Flow::Go)
+        }))
     }
 }
 

@@ -36,7 +36,8 @@ pub(crate) enum Journal {
 
 #[derive(Debug)]
 pub(crate) struct Entry {
-    write: PhaseWrite,
+    // Boxed: every future on the way to here holds one.
+    write: Box<PhaseWrite>,
     must: Option<Doubt>,
     answer: oneshot::Sender<Result<Held, Error>>,
 }
@@ -62,10 +63,10 @@ impl Journal {
     ///
     /// # Errors
     /// `Storage` if it was not written.
-    pub(crate) async fn record(&self, write: PhaseWrite, must: Option<Doubt>) -> Result<Held, Error> {
+    pub(crate) async fn record(&self, write: Box<PhaseWrite>, must: Option<Doubt>) -> Result<Held, Error> {
         match self {
             Self::Direct(store, spill) => {
-                let answer = store.record(std::slice::from_ref(&write)).await;
+                let answer = store.record(std::slice::from_ref(&*write)).await;
                 if let (Err(_), Some(doubt)) = (&answer, must) {
                     spill.keep_outcome(&write, doubt).await;
                 }
@@ -122,7 +123,7 @@ async fn work(
             }
         }
         for Entry { write, must, answer } in arrived.drain(..) {
-            writes.push(write);
+            writes.push(*write);
             waiting.push((must, answer));
         }
         let doubts: Vec<_> = waiting.iter().map(|(must, _)| *must).collect();

@@ -168,7 +168,12 @@ impl Observation {
     /// Reads `{prefix}-limit`, `{prefix}-remaining` and `{prefix}-reset` (unix seconds, or seconds from now). `None` without any.
     #[must_use]
     pub fn from_headers<'a>(prefix: &str, now: Timestamp, header: impl Fn(&str) -> Option<&'a str>) -> Option<Self> {
-        let number = |part: &str| header(&format!("{prefix}-{part}"))?.trim().parse::<u64>().ok();
+        let mut name = format!("{prefix}-");
+        let mut number = |part| {
+            name.truncate(prefix.len() + 1);
+            name.push_str(part);
+            header(&name)?.trim().parse::<u64>().ok()
+        };
         let reset = number("reset").and_then(|seconds| match i64::try_from(seconds).ok()? {
             // Nobody's window lasts 30 years, and no clock shows 1970.
             short @ ..1_000_000_000 => now.checked_add(jiff::SignedDuration::from_secs(short)).ok(),

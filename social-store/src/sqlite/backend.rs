@@ -1,5 +1,7 @@
 //! SQLite's side of the seam.
 
+use std::sync::atomic::AtomicBool;
+
 use jiff::{SignedDuration, Timestamp};
 use social_core::store::{ClaimRequest, Held, Insert, Lease, PhaseWrite};
 use sqlx::{
@@ -30,6 +32,7 @@ pub struct SqliteBackend {
     pub(super) writer: std::sync::Arc<Writer>,
     readers: SqlitePool,
     intake: Intake,
+    more_due: AtomicBool,
     wake: Notify,
     version: String,
     // Last, so that the files outlive the connections.
@@ -46,7 +49,8 @@ impl SqliteBackend {
     ) -> Self {
         let writer = std::sync::Arc::new(writer);
         let intake = Intake::new(std::sync::Arc::clone(&writer));
-        Self { options, writer, readers, intake, wake: Notify::new(), version, _scratch: scratch }
+        let more_due = AtomicBool::new(false);
+        Self { options, writer, readers, intake, more_due, wake: Notify::new(), version, _scratch: scratch }
     }
 }
 
@@ -90,7 +94,7 @@ impl Backend for SqliteBackend {
     }
 
     async fn claim(&self, request: &ClaimRequest) -> sqlx::Result<Vec<JsonRow>> {
-        jobs::claim(&self.readers, &self.writer, request).await
+        jobs::claim(&self.readers, &self.writer, &self.more_due, request).await
     }
 
     async fn record(&self, writes: &[PhaseWrite]) -> sqlx::Result<Vec<Held>> {

@@ -2,14 +2,17 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
-    sync::LazyLock,
+    sync::{
+        LazyLock,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use jiff::Timestamp;
 use serde::{Serialize, de::DeserializeOwned};
 use social_core::{
     phase::PhaseName,
-    store::{ClaimRequest, Held, Lease, LeaseAfter, PhaseWrite},
+    store::{ClaimRequest, ErrorPatch, Held, Lease, LeaseAfter, PhaseWrite},
 };
 use sqlx::sqlite::{SqlitePool, SqliteRow};
 use uuid::Uuid;
@@ -64,18 +67,28 @@ pub(super) static CLAIMED: LazyLock<String> = LazyLock::new(|| {
     )
 });
 
-pub(super) async fn claim(readers: &SqlitePool, writer: &Writer, request: &ClaimRequest) -> sqlx::Result<Vec<JsonRow>> {
+/// `more` is kept from one claim to the next: whether the last one took all that it might.
+pub(super) async fn claim(
+    readers: &SqlitePool,
+    writer: &Writer,
+    more: &AtomicBool,
+    request: &ClaimRequest,
+) -> sqlx::Result<Vec<JsonRow>> {
+    let mut lanes: Vec<_> = request.lanes.iter().filter(|lane| lane.limit > 0).collect();
     // A look first: a worker that has nothing to do must not keep the writer from those who have.
-    let mut lanes = Vec::new();
-    for lane in request.lanes.iter().filter(|lane| lane.limit > 0) {
-        let due = values![lane.platform.as_str(), request.until, request.worker.as_str(), 1_i64];
-        if query(DUE.into(), due).fetch_optional(readers).await?.is_some() {
-            lanes.push(lane);
+    if !more.swap(false, Ordering::Relaxed) {
+        let asked = std::mem::take(&mut lanes);
+        for lane in asked {
+            let due = values![lane.platform.as_str(), request.until, request.worker.as_str(), 1_i64];
+            if query(DUE.into(), due).fetch_optional(readers).await?.is_some() {
+                lanes.push(lane);
+            }
         }
     }
     if lanes.is_empty() {
         return Ok(Vec::new());
     }
+    let most: usize = lanes.iter().map(|lane| lane.limit).sum();
     let mut tx = writer.begin().await?;
     let mut numbers: Vec<i64> = Vec::new();
     for lane in lanes {
@@ -88,8 +101,9 @@ pub(super) async fn claim(readers: &SqlitePool, writer: &Writer, request: &Claim
     }
     let numbers = Value::Json(Some(json(&numbers)));
     tx.execute(LEASE.into(), vec![numbers.clone(), request.lease_until.into(), request.worker.as_str().into()]).await?;
-    let rows = list(tx.fetch(CLAIMED.as_str().into(), vec![numbers]).await?)?;
+    let rows: Vec<JsonRow> = list(tx.fetch(CLAIMED.as_str().into(), vec![numbers]).await?)?;
     tx.commit().await?;
+    more.store(rows.len() >= most, Ordering::Relaxed);
     Ok(rows)
 }
 
@@ -99,11 +113,14 @@ fn list<T: DeserializeOwned>(rows: Vec<SqliteRow>) -> sqlx::Result<Vec<T>> {
     Reader::of(row).json()
 }
 
-/// How a write is made.
+/// How a write is made. Two kinds make up nearly all of the work and have statements that touch no more than they must; [`CHANGE`] can make
+/// every write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Way {
-    /// Its worker goes on, by [`KEEP`].
-    On,
+    /// Its worker goes on, by [`AHEAD`].
+    Ahead,
+    /// It is out, by [`DONE`].
+    Done,
     /// By [`CHANGE`].
     Any,
     /// By [`CHANGE_RETURNING`].
@@ -112,44 +129,69 @@ enum Way {
 
 impl Way {
     fn of(write: &PhaseWrite) -> Self {
+        let PhaseWrite { phase, remote, part, wake_at, due_at, committing_since, error, .. } = write;
+        let published = *phase == PhaseName::Published;
+        let plain = part.is_none() && wake_at.is_none() && due_at.is_none();
         match write.lease {
             LeaseAfter::Revoke => Self::Revoked,
-            LeaseAfter::Keep if write.phase != PhaseName::Published && write.due_at.is_none() => Self::On,
+            LeaseAfter::Keep if plain && !published && *error == ErrorPatch::Keep => Self::Ahead,
+            LeaseAfter::Release
+                if plain
+                    && published
+                    && remote.is_some()
+                    && committing_since.is_none()
+                    && *error == ErrorPatch::Clear =>
+            {
+                Self::Done
+            }
             LeaseAfter::Keep | LeaseAfter::Release => Self::Any,
         }
     }
 }
 
-/// Writes after which their worker goes on, in `$1`. The lease and what belongs to it is left alone, so that SQLite does not touch the indexes
-/// over it.
-pub(super) const KEEP: &str = "WITH w (value) AS MATERIALIZED (SELECT value FROM json_each($1)) UPDATE deliveries SET phase = w.value ->> 2, checkpoint = w.value ->> 3, \
-     parts = CASE WHEN w.value ->> 4 IS NULL THEN parts ELSE json_insert(coalesce(parts, '[]'), '$[#]', json(w.value ->> 4)) END, \
-     attempt = w.value ->> 5, crashes = w.value ->> 6, wake_at = w.value ->> 7, committing_since = w.value ->> 8, \
-     error = CASE WHEN w.value ->> 9 THEN error ELSE w.value ->> 10 END, updated_at = w.value ->> 11, \
-     remote_id = NULL, permalink = NULL \
-     FROM w WHERE deliveries.id = unhex(w.value ->> 0) AND deliveries.epoch = w.value ->> 1 AND deliveries.lease_until IS NOT NULL";
+/// Writes after which their worker goes on, in `$1`; they count under a lease only. What belongs to the lease is left alone, so that SQLite
+/// does not touch the indexes over it.
+pub(super) const AHEAD: &str = "UPDATE deliveries SET phase = w.value ->> 2, checkpoint = w.value ->> 3, attempt = w.value ->> 4, \
+     crashes = w.value ->> 5, wake_at = NULL, committing_since = w.value ->> 6, updated_at = w.value ->> 7 \
+     FROM (SELECT value FROM json_each($1)) w \
+     WHERE deliveries.id = unhex(w.value ->> 0) AND deliveries.epoch = w.value ->> 1 AND deliveries.lease_until IS NOT NULL";
 
-fn kept<'r>(row: &'r WriteColumns<'_>) -> impl Serialize + use<'r> {
+fn ahead<'r>(row: &'r WriteColumns<'_>) -> impl Serialize + use<'r> {
     let write = row.write;
     (
         write.delivery.uuid().simple(),
         write.epoch.0,
         write.phase.as_str(),
         &row.checkpoint,
-        row.part.map(json),
         write.attempt,
         write.crashes,
-        write.wake_at.map(Timestamp::as_microsecond),
         write.committing_since.map(Timestamp::as_microsecond),
-        row.keep_error,
-        row.error,
+        write.log.at.as_microsecond(),
+    )
+}
+
+/// Writes after which a delivery is out, in `$1`.
+pub(super) const DONE: &str = "UPDATE deliveries SET phase = 'published', checkpoint = NULL, remote_id = w.value ->> 2, \
+     permalink = w.value ->> 3, published_at = w.value ->> 6, attempt = w.value ->> 4, crashes = w.value ->> 5, wake_at = NULL, \
+     committing_since = NULL, error = NULL, updated_at = w.value ->> 6, lease_until = NULL, worker = NULL \
+     FROM (SELECT value FROM json_each($1)) w WHERE deliveries.id = unhex(w.value ->> 0) AND deliveries.epoch = w.value ->> 1";
+
+fn done<'r>(row: &'r WriteColumns<'_>) -> impl Serialize + use<'r> {
+    let write = row.write;
+    (
+        write.delivery.uuid().simple(),
+        write.epoch.0,
+        row.remote.and_then(|remote| remote.id.as_ref()).map(|id| id.as_str()),
+        row.remote.and_then(|remote| remote.permalink.as_ref()),
+        write.attempt,
+        write.crashes,
         write.log.at.as_microsecond(),
     )
 }
 
 macro_rules! change {
     () => {
-        "WITH w (value) AS MATERIALIZED (SELECT value FROM json_each($1)) UPDATE deliveries SET phase = w.value ->> 3, checkpoint = w.value ->> 4, \
+        "UPDATE deliveries SET phase = w.value ->> 3, checkpoint = w.value ->> 4, \
          remote_id = CASE WHEN w.value ->> 5 IS NOT NULL THEN w.value ->> '$[5][0]' WHEN w.value ->> 3 = 'published' THEN remote_id END, \
          permalink = CASE WHEN w.value ->> 5 IS NOT NULL THEN w.value ->> '$[5][1]' WHEN w.value ->> 3 = 'published' THEN permalink END, \
          published_at = CASE WHEN w.value ->> 3 = 'published' THEN w.value ->> 15 ELSE published_at END, \
@@ -158,7 +200,8 @@ macro_rules! change {
          committing_since = w.value ->> 11, error = CASE WHEN w.value ->> 12 THEN error ELSE w.value ->> 13 END, \
          updated_at = w.value ->> 15, epoch = epoch + (w.value ->> 14 = 2), \
          lease_until = CASE WHEN w.value ->> 14 = 0 THEN lease_until END, worker = CASE WHEN w.value ->> 14 = 0 THEN worker END \
-         FROM w WHERE deliveries.id = unhex(w.value ->> 0) AND deliveries.epoch = w.value ->> 1 \
+         FROM (SELECT value FROM json_each($1)) w \
+         WHERE deliveries.id = unhex(w.value ->> 0) AND deliveries.epoch = w.value ->> 1 \
          AND (w.value ->> 14 <> 0 OR deliveries.lease_until IS NOT NULL) \
          AND (w.value ->> 2 IS NULL OR instr(w.value ->> 2, ',' || deliveries.phase || ',') > 0)"
     };
@@ -194,10 +237,9 @@ fn changed<'r>(row: &'r WriteColumns<'_>) -> impl Serialize + use<'r> {
 }
 
 /// Rows of the history, in `$1`, for deliveries that were just written: what they have in common with those is taken from them.
-pub(super) const LOG: &str = "WITH w (value) AS MATERIALIZED (SELECT value FROM json_each($1)) \
-     INSERT INTO post_logs (id, post_id, delivery_id, user_id, platform, event, success, attempt, response, created_at) \
+pub(super) const LOG: &str = "INSERT INTO post_logs (id, post_id, delivery_id, user_id, platform, event, success, attempt, response, created_at) \
      SELECT unhex(w.value ->> 0), d.post_id, d.id, d.user_id, d.platform, w.value ->> 2, w.value ->> 3, d.attempt, w.value ->> 4, d.updated_at \
-     FROM w CROSS JOIN deliveries d ON d.id = unhex(w.value ->> 1)";
+     FROM json_each($1) w CROSS JOIN deliveries d ON d.id = unhex(w.value ->> 1)";
 
 fn logged<'r>(row: &'r WriteColumns<'_>) -> impl Serialize + use<'r> {
     let log = &row.write.log;
@@ -207,12 +249,12 @@ fn logged<'r>(row: &'r WriteColumns<'_>) -> impl Serialize + use<'r> {
 /// The posts of the deliveries in `$1` take over the status that follows from all of their deliveries. Most posts have one, for which it
 /// comes along.
 pub(super) const FOLLOW: &str = concat!(
-    "WITH w (value) AS MATERIALIZED (SELECT value FROM json_each($1)) UPDATE posts SET status = CASE \
+    "UPDATE posts SET status = CASE \
      WHEN d.position = 0 AND NOT EXISTS (SELECT 1 FROM deliveries o WHERE o.post_id = posts.id AND o.position = 1) THEN w.value ->> 1 \
      ELSE (SELECT ",
     status_of!(),
     " FROM deliveries WHERE post_id = posts.id) END \
-     FROM w JOIN deliveries d ON d.id = unhex(w.value ->> 0) WHERE posts.id = d.post_id"
+     FROM (SELECT value FROM json_each($1)) w JOIN deliveries d ON d.id = unhex(w.value ->> 0) WHERE posts.id = d.post_id"
 );
 
 pub(super) async fn record(writer: &Writer, writes: &[PhaseWrite]) -> sqlx::Result<Vec<Held>> {
@@ -244,13 +286,17 @@ async fn update(
     answers: &mut [Held],
 ) -> sqlx::Result<()> {
     let of = |way| places.iter().map(|place| &rows[*place]).filter(move |row| Way::of(row.write) == way);
-    let on: Vec<_> = of(Way::On).map(kept).collect();
+    let going_on: Vec<_> = of(Way::Ahead).map(ahead).collect();
+    let out: Vec<_> = of(Way::Done).map(done).collect();
     let any: Vec<_> = of(Way::Any).map(changed).collect();
     let revoked: Vec<_> = of(Way::Revoked).map(changed).collect();
-    let own = on.len() + any.len();
+    let own = going_on.len() + out.len() + any.len();
     let mut counted = 0;
-    if !on.is_empty() {
-        counted += tx.execute(KEEP.into(), vec![Value::json(&on)]).await?;
+    if !going_on.is_empty() {
+        counted += tx.execute(AHEAD.into(), vec![Value::json(&going_on)]).await?;
+    }
+    if !out.is_empty() {
+        counted += tx.execute(DONE.into(), vec![Value::json(&out)]).await?;
     }
     if !any.is_empty() {
         counted += tx.execute(CHANGE.into(), vec![Value::json(&any)]).await?;
