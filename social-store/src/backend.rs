@@ -9,7 +9,10 @@ use social_core::{
 };
 
 use crate::{fault::storage, posts::StoredPost};
-pub use crate::{row::Columns, value::Value};
+pub use crate::{
+    row::{Columns, Harvest},
+    value::Value,
+};
 
 /// The table in which applied migrations are noted.
 pub(crate) const MIGRATIONS: &str = "_social_migrations";
@@ -21,8 +24,6 @@ pub type Sql = Cow<'static, str>;
 pub trait Backend: fmt::Debug + Send + Sync + 'static {
     /// Its rows.
     type Row: Columns;
-    /// What a claim answers with.
-    type ClaimRow: Columns;
     /// Its transactions. One that is dropped leaves no trace.
     type Tx<'a>: Transaction<Row = Self::Row>;
 
@@ -48,8 +49,8 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     /// Writes, and answers with the number of rows.
     fn execute(&self, sql: &'static str, values: Vec<Value>) -> impl Future<Output = sqlx::Result<u64>> + Send;
 
-    /// See `JobStore::claim_due`; rows of `delivery_columns` and `claim_columns`.
-    fn claim(&self, request: &ClaimRequest) -> impl Future<Output = sqlx::Result<Vec<Self::ClaimRow>>> + Send;
+    /// See `JobStore::claim_due`; rows of `delivery_columns` and `claim_columns` go into the harvest.
+    fn claim(&self, request: &ClaimRequest, harvest: &mut Harvest) -> impl Future<Output = sqlx::Result<()>> + Send;
     /// See `JobStore::record`.
     fn record(&self, writes: &[PhaseWrite]) -> impl Future<Output = sqlx::Result<Vec<Held>>> + Send;
     /// See `JobStore::renew`.

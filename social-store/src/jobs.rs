@@ -27,14 +27,6 @@ macro_rules! waiting_phases {
 }
 pub(crate) use waiting_phases;
 
-/// What account `$1` has, through `deliveries_of_account`.
-macro_rules! of_account {
-    () => {
-        "user_id = (SELECT user_id FROM social_accounts WHERE id = $1) AND account_id = $1"
-    };
-}
-pub(crate) use of_account;
-
 /// [`PostStatus::of`] over the deliveries of a group, in SQL.
 macro_rules! status_of {
     () => {
@@ -149,14 +141,8 @@ pub(crate) const DEPTH: &str = concat!(
 #[async_trait]
 impl<B: Backend> JobStore for SqlStore<B> {
     async fn claim_due(&self, request: &ClaimRequest) -> Result<Vec<Claimed>, Error> {
-        let rows = self.backend.claim(request).await.map_err(storage("jobs.claim_due"))?;
-        let mut harvest = Harvest::default();
-        for row in &rows {
-            // It does not keep the others from their work.
-            if let Err(error) = harvest.take(row) {
-                tracing::error!(%error, "a delivery that is due cannot be read");
-            }
-        }
+        let mut harvest = Harvest::of(request.lanes.iter().map(|lane| &lane.platform));
+        self.backend.claim(request, &mut harvest).await.map_err(storage("jobs.claim_due"))?;
         if !harvest.spoilt.is_empty() || !harvest.scraps.is_empty() {
             let drafts = harvest.spoilt.iter().map(|delivery| {
                 let scrap = Scrap {
@@ -293,10 +279,7 @@ impl<B: Backend> JobStore for SqlStore<B> {
 
     async fn release_reconnected(&self, account: AccountId, now: Timestamp) -> Result<u64, Error> {
         let freed = self.backend.execute(
-            concat!(
-                "UPDATE deliveries SET wake_at = $2 WHERE phase = 'awaiting_reconnect' AND ",
-                of_account!()
-            ),
+            "UPDATE deliveries SET wake_at = $2 WHERE account_id = $1 AND phase = 'awaiting_reconnect'",
             values![account.uuid(), now],
         );
         let freed = freed.await.map_err(storage("jobs.release_reconnected"))?;
@@ -308,11 +291,8 @@ impl<B: Backend> JobStore for SqlStore<B> {
 
     async fn remote_ids(&self, account: AccountId, since: Timestamp) -> Result<Vec<String>, Error> {
         let rows = self.all(
-            concat!(
-                "SELECT remote_id, parts FROM deliveries \
-                 WHERE updated_at >= $2 AND (remote_id IS NOT NULL OR parts IS NOT NULL) AND ",
-                of_account!()
-            ),
+            "SELECT remote_id, parts FROM deliveries \
+             WHERE account_id = $1 AND updated_at >= $2 AND (remote_id IS NOT NULL OR parts IS NOT NULL)",
             values![account.uuid(), since],
             remote_ids,
         );

@@ -1,12 +1,12 @@
 //! Posts for hosts. Every statement names the user: nobody sees the rows of another.
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 use social_core::{
     error::Error,
-    id::{AccountId, DeliveryId, LogId, PostId, UserId},
+    id::{DeliveryId, LogId, PostId, UserId},
     phase::PhaseName,
     store::{
         Delivery, Edit, Epoch, Insert, LogEntry, LogFilter, LogRow, NewPost, Page, PageRequest, Post, PostFilter,
@@ -19,7 +19,7 @@ use crate::{
     backend::{Backend, SqlStore, Transaction},
     cursor::{self, ByTime},
     fault::storage,
-    jobs::{of_account, status_alone, status_of, waiting_phases},
+    jobs::{status_alone, status_of, waiting_phases},
     row::{Reader, delivery, delivery_columns, post, post_columns},
     value::{Value, json, values},
 };
@@ -335,16 +335,5 @@ impl<B: Backend> PostStore for SqlStore<B> {
 
     async fn deletions(&self, user: UserId, deliveries: &[DeliveryId]) -> Result<Vec<(DeliveryId, Timestamp)>, Error> {
         self.deleted_of(user, deliveries).await.map_err(storage("posts.deletions"))
-    }
-
-    async fn scheduled_after(&self, account: AccountId, after: Timestamp) -> Result<u64, Error> {
-        let sql = concat!(
-            "SELECT count(*) FROM deliveries WHERE due_at > $2 AND ",
-            waiting_phases!(),
-            " AND ",
-            of_account!()
-        );
-        let count = self.one(Cow::Borrowed(sql), values![account.uuid(), after], |row| row.int());
-        Ok(count.await.map_err(storage("posts.scheduled_after"))?.unwrap_or(0))
     }
 }

@@ -1,6 +1,7 @@
 //! From rows to the words of the core, the same for both databases.
 
 use std::{
+    borrow::Cow,
     collections::{HashMap, hash_map::Entry},
     sync::Arc,
     time::Duration,
@@ -22,13 +23,13 @@ use uuid::Uuid;
 use crate::fault::unreadable;
 
 /// A row whose columns are read by place.
-pub trait Columns: Send + Sync + Unpin + 'static {
+pub trait Columns: Send + Sync {
     /// A UUID.
     fn id(&self, at: usize) -> Result<Option<Uuid>, Error>;
     /// An instant.
     fn at(&self, at: usize) -> Result<Option<Timestamp>, Error>;
     /// A text, or the text of a JSON value.
-    fn text(&self, at: usize) -> Result<Option<String>, Error>;
+    fn text(&self, at: usize) -> Result<Option<Cow<'_, str>>, Error>;
     /// A number.
     fn int(&self, at: usize) -> Result<Option<i64>, Error>;
     /// Yes or no.
@@ -49,13 +50,13 @@ impl<'r, R: Columns> Reader<'r, R> {
         Self { row, next: 0 }
     }
 
-    fn take<T>(&mut self, read: impl FnOnce(&R, usize) -> Result<Option<T>, Error>) -> Result<Option<T>, Error> {
+    fn take<T>(&mut self, read: impl FnOnce(&'r R, usize) -> Result<Option<T>, Error>) -> Result<Option<T>, Error> {
         let at = self.next;
         self.next += 1;
         read(self.row, at)
     }
 
-    fn need<T>(&mut self, read: impl FnOnce(&R, usize) -> Result<Option<T>, Error>) -> Result<T, Error> {
+    fn need<T>(&mut self, read: impl FnOnce(&'r R, usize) -> Result<Option<T>, Error>) -> Result<T, Error> {
         let at = self.next;
         self.take(read)?.ok_or_else(|| unreadable(format!("column {at} is empty")))
     }
@@ -77,12 +78,21 @@ impl<'r, R: Columns> Reader<'r, R> {
         self.take(R::at)
     }
 
-    pub(crate) fn text(&mut self) -> Result<String, Error> {
+    /// A text, as it stands in the row.
+    fn str(&mut self) -> Result<Cow<'r, str>, Error> {
         self.need(R::text)
     }
 
-    pub(crate) fn maybe_text(&mut self) -> Result<Option<String>, Error> {
+    fn maybe_str(&mut self) -> Result<Option<Cow<'r, str>>, Error> {
         self.take(R::text)
+    }
+
+    pub(crate) fn text(&mut self) -> Result<String, Error> {
+        self.str().map(Cow::into_owned)
+    }
+
+    pub(crate) fn maybe_text(&mut self) -> Result<Option<String>, Error> {
+        Ok(self.maybe_str()?.map(Cow::into_owned))
     }
 
     pub(crate) fn int<T: TryFrom<i64>>(&mut self) -> Result<T, Error> {
@@ -120,20 +130,20 @@ impl<'r, R: Columns> Reader<'r, R> {
     pub(crate) fn json<T: DeserializeOwned>(&mut self) -> Result<T, Error> {
         let at = self.next;
         // The reason may quote what it read, and that is nobody's business.
-        serde_json::from_str(&self.text()?).map_err(|_| unreadable(format!("column {at} holds JSON of another shape")))
+        serde_json::from_str(&self.str()?).map_err(|_| unreadable(format!("column {at} holds JSON of another shape")))
     }
 
     /// A name that the core spells, such as a status.
     pub(crate) fn word<T: DeserializeOwned>(&mut self) -> Result<T, Error> {
         let at = self.next;
-        let text = self.text()?;
-        let word: Result<T, WordError> = T::deserialize(text.into_deserializer());
+        let text = self.str()?;
+        let word: Result<T, WordError> = T::deserialize((&*text).into_deserializer());
         word.map_err(|_| unreadable(format!("column {at} holds a word that this version does not know")))
     }
 
     pub(crate) fn platform(&mut self) -> Result<PlatformId, Error> {
         let at = self.next;
-        PlatformId::parse(&self.text()?).map_err(|_| unreadable(format!("column {at} is no platform")))
+        PlatformId::parse(&self.str()?).map_err(|_| unreadable(format!("column {at} is no platform")))
     }
 }
 
@@ -150,12 +160,12 @@ pub(crate) fn delivery<R: Columns>(from: &mut Reader<'_, R>) -> Result<Delivery,
     let (id, post, user, account) = (from.id()?, from.id()?, from.id()?, from.id()?);
     let (platform, name) = (from.platform()?, from.word::<PhaseName>()?);
     // Invariant I8: a checkpoint that cannot be read is none, and the phase follows from that.
-    let checkpoint = from.maybe_text()?.and_then(|text| serde_json::from_str(&text).ok());
+    let checkpoint = from.maybe_str()?.and_then(|text| serde_json::from_str(&text).ok());
     let (attempt, crashes, epoch) = (from.int()?, from.int()?, Epoch(from.int()?));
     let (due_at, wake_at) = (from.at()?, from.maybe_at()?);
     let late_limit = Duration::from_micros(from.int()?);
     let committing_since = from.maybe_at()?;
-    let parts = match from.maybe_text()? {
+    let parts = match from.maybe_str()? {
         Some(parts) => {
             serde_json::from_str(&parts).map_err(|_| unreadable("the parts of a delivery have another shape"))?
         }
@@ -300,7 +310,9 @@ pub(crate) use claim_columns;
 
 /// Puts claims together. Drafts and accounts are read once, however many deliveries share them.
 #[derive(Debug, Default)]
-pub(crate) struct Harvest {
+pub struct Harvest {
+    /// The networks that were asked for; their names are shared.
+    platforms: Vec<PlatformId>,
     drafts: HashMap<PostId, Option<Arc<Draft>>>,
     accounts: HashMap<AccountId, Arc<Account>>,
     /// What can be worked on.
@@ -342,18 +354,26 @@ impl Scrap {
 }
 
 impl Harvest {
+    /// For what a claim of these networks brings.
+    pub(crate) fn of<'p>(platforms: impl Iterator<Item = &'p PlatformId>) -> Self {
+        Self { platforms: platforms.cloned().collect(), ..Self::default() }
+    }
+
     /// Reads `delivery_columns` and `claim_columns`.
-    pub(crate) fn take<R: Columns>(&mut self, row: &R) -> Result<(), Error> {
-        let taken = self.take_whole(row);
-        if taken.is_err() {
+    pub(crate) fn take<R: Columns>(&mut self, row: &R) {
+        if let Err(error) = self.take_whole(row) {
+            // It does not keep the others from their work.
+            tracing::error!(%error, "a delivery that is due cannot be read");
             self.scraps.extend(Scrap::of(row));
         }
-        taken
     }
 
     fn take_whole<R: Columns>(&mut self, row: &R) -> Result<(), Error> {
         let mut from = Reader::of(row);
-        let delivery = delivery(&mut from)?;
+        let mut delivery = delivery(&mut from)?;
+        if let Some(known) = self.platforms.iter().find(|known| **known == delivery.platform) {
+            delivery.platform = known.clone();
+        }
         let own = account(&mut from)?;
         let account = Arc::clone(self.accounts.entry(own.id).or_insert_with(|| Arc::new(own)));
         let token_version = Version(from.int()?);

@@ -19,9 +19,6 @@ use crate::{
 
 /// The most changes in one transaction.
 const BATCH: usize = 512;
-/// After a batch of at least so many the next ones are let gather for a moment: a transaction costs the same for one as for hundreds.
-const BUSY: usize = 16;
-const GATHER: Duration = Duration::from_millis(2);
 /// How long a batch that must be written waits before it is tried again.
 const AGAIN: Duration = Duration::from_millis(500);
 
@@ -134,14 +131,10 @@ async fn work(
                 if writes.iter().any(|write| write.wake_at.is_some()) {
                     wake.notify_one();
                 }
-                let busy = writes.len() >= BUSY;
                 writes.clear();
                 for ((_, answer), held) in waiting.drain(..).zip(answers) {
                     // A driver that is gone lost its lease, or the worker is being dropped; the write counts all the same.
                     let _ = answer.send(Ok(held));
-                }
-                if busy && !ending.is_cancelled() {
-                    clock.sleep_until(later(clock.now(), signed(GATHER))).await;
                 }
             }
             outcome => {

@@ -381,7 +381,8 @@ impl Run {
             queue.push_back(waiting);
         } else {
             accounts.insert(account, VecDeque::from([waiting]));
-            tasks.spawn(self.clone().serve_account(account));
+            // Boxed: a task's future is moved about while it is spawned and when it has ended, and this one is large.
+            tasks.spawn(Box::pin(self.clone().serve_account(account)));
         }
     }
 

@@ -408,10 +408,4 @@ impl PostStore for MemoryStore {
         });
         Ok(found.collect())
     }
-
-    async fn scheduled_after(&self, account: AccountId, after: Timestamp) -> Result<u64, Error> {
-        let state = self.state();
-        let waiting = state.jobs.of_account(account).filter(|row| row.phase.name().can_cancel() && row.due_at > after);
-        Ok(waiting.count() as u64)
-    }
 }

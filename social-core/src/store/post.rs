@@ -331,12 +331,6 @@ pub trait PostStore: Debug + Send + Sync + 'static {
     /// # Errors
     /// `Storage`.
     async fn deletions(&self, user: UserId, deliveries: &[DeliveryId]) -> Result<Vec<(DeliveryId, Timestamp)>, Error>;
-
-    /// How many deliveries of that account are waiting for a time after `after`.
-    ///
-    /// # Errors
-    /// `Storage`.
-    async fn scheduled_after(&self, account: AccountId, after: Timestamp) -> Result<u64, Error>;
 }
 
 #[cfg(test)]

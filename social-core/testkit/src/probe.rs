@@ -361,9 +361,6 @@ impl PostStore for ProbeStore {
     async fn deletions(&self, user: UserId, deliveries: &[DeliveryId]) -> Result<Vec<(DeliveryId, Timestamp)>, Error> {
         self.inner.deletions(user, deliveries).await
     }
-    async fn scheduled_after(&self, account: AccountId, after: Timestamp) -> Result<u64, Error> {
-        self.inner.scheduled_after(account, after).await
-    }
 }
 
 #[async_trait]

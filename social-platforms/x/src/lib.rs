@@ -52,6 +52,8 @@ pub struct X {
     site: Url,
     /// Where programs make them.
     api: Url,
+    /// Where a post is made: the one address that every post needs.
+    tweets: Url,
     vocabulary: Vocabulary,
     quotes: bool,
 }
@@ -225,6 +227,7 @@ impl XBuilder {
             oauth: OAuthClient::new(self.client_id, Some(secret), facts.oauth.clone()).faults(connect::oauth_fault),
             descriptor: facts,
             site,
+            tweets: below(&api, &["2", "tweets"]),
             api,
             vocabulary: self.vocabulary,
             quotes: self.quotes,

@@ -78,7 +78,7 @@ impl Publish for X {
         if progress.part == 0 && progress.media.len() != cx.draft.media.len() {
             return Err(stale());
         }
-        let request = cx.visible().post(operation::COMMIT, self.endpoint(&["2", "tweets"]));
+        let request = cx.visible().post(operation::COMMIT, self.tweets.clone());
         let deadline = self.descriptor.flow.commit_deadline();
         let reply = request.bearer(cx.token()).json(&part.body(&progress)).deadline(deadline).send().await?;
         observe(cx, &reply);

@@ -1,6 +1,7 @@
 //! PostgreSQL's side of the seam.
 
 use std::{
+    borrow::Cow,
     collections::BTreeSet,
     fmt,
     sync::{Arc, Mutex, OnceLock, PoisonError},
@@ -19,7 +20,7 @@ use uuid::Uuid;
 
 use super::{jobs, listen::Bell, posts};
 use crate::{
-    backend::{Backend, Columns, Sql, Transaction, Value, in_use},
+    backend::{Backend, Columns, Harvest, Sql, Transaction, Value, in_use},
     fault::unreadable,
     posts::StoredPost,
     row::Reader,
@@ -126,7 +127,6 @@ impl Transaction for PgTx {
 
 impl Backend for PgBackend {
     type Row = PgRow;
-    type ClaimRow = PgRow;
     type Tx<'a> = PgTx;
 
     const APPEND_LOG: &'static str = "INSERT INTO post_logs (id, post_id, delivery_id, user_id, platform, event, success, attempt, response, \
@@ -152,8 +152,8 @@ impl Backend for PgBackend {
         query(sql.into(), values).execute(&self.pool).await.map(|done| done.rows_affected())
     }
 
-    async fn claim(&self, request: &ClaimRequest) -> sqlx::Result<Vec<PgRow>> {
-        jobs::claim(&self.pool, request).await
+    async fn claim(&self, request: &ClaimRequest, harvest: &mut Harvest) -> sqlx::Result<()> {
+        jobs::claim(&self.pool, request, harvest).await
     }
 
     async fn record(&self, writes: &[PhaseWrite]) -> sqlx::Result<Vec<Held>> {
@@ -281,8 +281,8 @@ impl Columns for PgRow {
         Timestamp::from_microsecond(micros).map(Some).map_err(|_| unreadable("an instant is out of range"))
     }
 
-    fn text(&self, at: usize) -> sqlx::Result<Option<String>> {
-        self.try_get_unchecked(at)
+    fn text(&self, at: usize) -> sqlx::Result<Option<Cow<'_, str>>> {
+        Ok(self.try_get_unchecked::<Option<&str>, _>(at)?.map(Cow::Borrowed))
     }
 
     fn int(&self, at: usize) -> sqlx::Result<Option<i64>> {

@@ -8,17 +8,14 @@ use social_core::{
     phase::RemotePost,
     store::{ClaimRequest, Held, Lease, PhaseWrite},
 };
-use sqlx::{
-    PgConnection,
-    postgres::{PgPool, PgRow},
-};
+use sqlx::{PgConnection, postgres::PgPool};
 use uuid::Uuid;
 
 use super::backend::PgTx;
 use crate::{
     backend::rounds,
     jobs::{WriteColumns, rests, status_alone, status_of},
-    row::{Reader, claim_columns, delivery_columns},
+    row::{Harvest, Reader, claim_columns, delivery_columns},
     value::{
         json,
         postgres::{At, Id, Json, text},
@@ -61,10 +58,10 @@ pub(super) const CLAIM: &str = concat!(
      LEFT JOIN connections c ON c.id = a.connection_id"
 );
 
-pub(super) async fn claim(pool: &PgPool, request: &ClaimRequest) -> sqlx::Result<Vec<PgRow>> {
+pub(super) async fn claim(pool: &PgPool, request: &ClaimRequest, harvest: &mut Harvest) -> sqlx::Result<()> {
     let lanes = || request.lanes.iter().filter(|lane| lane.limit > 0);
     if lanes().next().is_none() {
-        return Ok(Vec::new());
+        return Ok(());
     }
     let mut tx = PgTx::begin(pool, BEGIN_CLAIM).await?;
     let rows = sqlx::query(CLAIM)
@@ -76,7 +73,8 @@ pub(super) async fn claim(pool: &PgPool, request: &ClaimRequest) -> sqlx::Result
         .fetch_all(tx.connection())
         .await?;
     tx.end("COMMIT").await?;
-    Ok(rows)
+    rows.iter().for_each(|row| harvest.take(row));
+    Ok(())
 }
 
 /// Writes, their rows of the history, and the status of posts with one delivery. A write counts under the current epoch; one whose

@@ -1,6 +1,6 @@
 //! SQLite's side of the seam.
 
-use std::sync::atomic::AtomicBool;
+use std::{borrow::Cow, sync::atomic::AtomicBool};
 
 use jiff::{SignedDuration, Timestamp};
 use social_core::store::{ClaimRequest, Held, Insert, Lease, PhaseWrite};
@@ -14,11 +14,10 @@ use uuid::Uuid;
 use super::{
     Scratch, jobs,
     posts::Intake,
-    rows::JsonRow,
     writer::{Tx, Writer, query},
 };
 use crate::{
-    backend::{Backend, Columns, Sql, Value, in_use},
+    backend::{Backend, Columns, Harvest, Sql, Value, in_use},
     fault::unreadable,
     posts::StoredPost,
 };
@@ -62,7 +61,6 @@ impl std::fmt::Debug for SqliteBackend {
 
 impl Backend for SqliteBackend {
     type Row = SqliteRow;
-    type ClaimRow = JsonRow;
     type Tx<'a> = Tx<'a>;
 
     const APPEND_LOG: &'static str = "INSERT INTO post_logs (id, post_id, delivery_id, user_id, platform, event, success, attempt, response, \
@@ -93,8 +91,8 @@ impl Backend for SqliteBackend {
         Ok(done.rows_affected())
     }
 
-    async fn claim(&self, request: &ClaimRequest) -> sqlx::Result<Vec<JsonRow>> {
-        jobs::claim(&self.readers, &self.writer, &self.more_due, request).await
+    async fn claim(&self, request: &ClaimRequest, harvest: &mut Harvest) -> sqlx::Result<()> {
+        jobs::claim(&self.readers, &self.writer, &self.more_due, request, harvest).await
     }
 
     async fn record(&self, writes: &[PhaseWrite]) -> sqlx::Result<Vec<Held>> {
@@ -186,8 +184,8 @@ impl Columns for SqliteRow {
             .transpose()
     }
 
-    fn text(&self, at: usize) -> sqlx::Result<Option<String>> {
-        self.try_get_unchecked(at)
+    fn text(&self, at: usize) -> sqlx::Result<Option<Cow<'_, str>>> {
+        Ok(self.try_get_unchecked::<Option<&str>, _>(at)?.map(Cow::Borrowed))
     }
 
     fn int(&self, at: usize) -> sqlx::Result<Option<i64>> {

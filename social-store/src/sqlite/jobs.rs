@@ -10,22 +10,24 @@ use std::{
 
 use jiff::Timestamp;
 use serde::{Serialize, de::DeserializeOwned};
-use social_core::{
-    phase::PhaseName,
-    store::{ClaimRequest, ErrorPatch, Held, Lease, LeaseAfter, PhaseWrite},
+use social_core::store::{ClaimRequest, Held, Lease, PhaseWrite};
+use sqlx::{
+    Row as _,
+    sqlite::{SqlitePool, SqliteRow},
 };
-use sqlx::sqlite::{SqlitePool, SqliteRow};
 use uuid::Uuid;
 
 use super::{
     groups, portions,
     rows::JsonRow,
+    usual,
     writer::{Tx, Writer, query},
 };
 use crate::{
     backend::{Transaction as _, rounds},
+    fault::unreadable,
     jobs::{WriteColumns, rests, status_alone, status_of},
-    row::{Reader, claim_columns, delivery_columns},
+    row::{Harvest, Reader, claim_columns, delivery_columns},
     value::{Value, json, values},
 };
 
@@ -44,9 +46,15 @@ pub(super) const DUE: &str = due!();
 /// The same as one list.
 const DUE_LIST: &str = concat!("SELECT json_group_array(n) FROM (", due!(), ")");
 
+/// The same at the beginning of a claim. What comes from SQLite's thread costs a wake-up each time, so statements travel together.
+const BEGIN_DUE_LIST: &str = concat!("BEGIN IMMEDIATE; SELECT json_group_array(n) FROM (", due!(), ")");
+
 /// Leases the rows with the numbers in `$1`.
 pub(super) const LEASE: &str = "UPDATE deliveries SET epoch = epoch + 1, lease_until = $2, worker = $3 \
      WHERE rowid IN (SELECT value FROM json_each($1))";
+
+/// Leases, and answers with what was leased.
+static TAKE: LazyLock<String> = LazyLock::new(|| format!("{LEASE}; {}; COMMIT", *CLAIMED));
 
 /// Everything about the rows with the numbers in `$1`, as one JSON list of lists. A row travels from SQLite's thread to ours at the price of a
 /// wake-up and an allocation per column, which a claim of two hundred rows would pay two hundred times.
@@ -73,7 +81,8 @@ pub(super) async fn claim(
     writer: &Writer,
     more: &AtomicBool,
     request: &ClaimRequest,
-) -> sqlx::Result<Vec<JsonRow>> {
+    harvest: &mut Harvest,
+) -> sqlx::Result<()> {
     let mut lanes: Vec<_> = request.lanes.iter().filter(|lane| lane.limit > 0).collect();
     // A look first: a worker that has nothing to do must not keep the writer from those who have.
     if !more.swap(false, Ordering::Relaxed) {
@@ -86,133 +95,53 @@ pub(super) async fn claim(
         }
     }
     if lanes.is_empty() {
-        return Ok(Vec::new());
+        return Ok(());
     }
     let most: usize = lanes.iter().map(|lane| lane.limit).sum();
-    let mut tx = writer.begin().await?;
+    let mut writer = writer.lock().await?;
     let mut numbers: Vec<i64> = Vec::new();
-    for lane in lanes {
+    for (turn, lane) in lanes.iter().enumerate() {
         let due = values![lane.platform.as_str(), request.until, request.worker.as_str(), lane.limit];
-        numbers.extend(list::<i64>(tx.fetch(DUE_LIST.into(), due).await?)?);
+        let sql = if turn == 0 { BEGIN_DUE_LIST } else { DUE_LIST };
+        numbers.extend(list::<i64>(&writer.fetch(sql.into(), due).await?)?);
     }
     if numbers.is_empty() {
-        tx.rollback().await?;
-        return Ok(Vec::new());
+        writer.fetch("ROLLBACK".into(), Vec::new()).await?;
+        writer.done();
+        return Ok(());
     }
-    let numbers = Value::Json(Some(json(&numbers)));
-    tx.execute(LEASE.into(), vec![numbers.clone(), request.lease_until.into(), request.worker.as_str().into()]).await?;
-    let rows: Vec<JsonRow> = list(tx.fetch(CLAIMED.as_str().into(), vec![numbers]).await?)?;
-    tx.commit().await?;
+    let leased = values![Value::json(&numbers), request.lease_until, request.worker.as_str()];
+    let rows = writer.fetch(TAKE.as_str().into(), leased).await?;
+    writer.done();
+    let text = rows.first().ok_or(sqlx::Error::RowNotFound)?.try_get_unchecked::<&str, _>(0)?;
+    let rows: Vec<JsonRow<'_>> =
+        serde_json::from_str(text).map_err(|_| unreadable("claimed rows have another shape"))?;
+    rows.iter().for_each(|row| harvest.take(row));
     more.store(rows.len() >= most, Ordering::Relaxed);
-    Ok(rows)
+    Ok(())
 }
 
 /// The list that is the only column of the only row.
-fn list<T: DeserializeOwned>(rows: Vec<SqliteRow>) -> sqlx::Result<Vec<T>> {
+fn list<T: DeserializeOwned>(rows: &[SqliteRow]) -> sqlx::Result<Vec<T>> {
     let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
     Reader::of(row).json()
 }
 
-/// How a write is made. Two kinds make up nearly all of the work and have statements that touch no more than they must; [`CHANGE`] can make
-/// every write.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Way {
-    /// Its worker goes on, by [`AHEAD`].
-    Ahead,
-    /// It is out, by [`DONE`].
-    Done,
-    /// By [`CHANGE`].
-    Any,
-    /// By [`CHANGE_RETURNING`].
-    Revoked,
-}
-
-impl Way {
-    fn of(write: &PhaseWrite) -> Self {
-        let PhaseWrite { phase, remote, part, wake_at, due_at, committing_since, error, .. } = write;
-        let published = *phase == PhaseName::Published;
-        let plain = part.is_none() && wake_at.is_none() && due_at.is_none();
-        match write.lease {
-            LeaseAfter::Revoke => Self::Revoked,
-            LeaseAfter::Keep if plain && !published && *error == ErrorPatch::Keep => Self::Ahead,
-            LeaseAfter::Release
-                if plain
-                    && published
-                    && remote.is_some()
-                    && committing_since.is_none()
-                    && *error == ErrorPatch::Clear =>
-            {
-                Self::Done
-            }
-            LeaseAfter::Keep | LeaseAfter::Release => Self::Any,
-        }
-    }
-}
-
-/// Writes after which their worker goes on, in `$1`; they count under a lease only. What belongs to the lease is left alone, so that SQLite
-/// does not touch the indexes over it.
-pub(super) const AHEAD: &str = "UPDATE deliveries SET phase = w.value ->> 2, checkpoint = w.value ->> 3, attempt = w.value ->> 4, \
-     crashes = w.value ->> 5, wake_at = NULL, committing_since = w.value ->> 6, updated_at = w.value ->> 7 \
-     FROM (SELECT value FROM json_each($1)) w \
-     WHERE deliveries.id = unhex(w.value ->> 0) AND deliveries.epoch = w.value ->> 1 AND deliveries.lease_until IS NOT NULL";
-
-fn ahead<'r>(row: &'r WriteColumns<'_>) -> impl Serialize + use<'r> {
-    let write = row.write;
-    (
-        write.delivery.uuid().simple(),
-        write.epoch.0,
-        write.phase.as_str(),
-        &row.checkpoint,
-        write.attempt,
-        write.crashes,
-        write.committing_since.map(Timestamp::as_microsecond),
-        write.log.at.as_microsecond(),
-    )
-}
-
-/// Writes after which a delivery is out, in `$1`.
-pub(super) const DONE: &str = "UPDATE deliveries SET phase = 'published', checkpoint = NULL, remote_id = w.value ->> 2, \
-     permalink = w.value ->> 3, published_at = w.value ->> 6, attempt = w.value ->> 4, crashes = w.value ->> 5, wake_at = NULL, \
-     committing_since = NULL, error = NULL, updated_at = w.value ->> 6, lease_until = NULL, worker = NULL \
-     FROM (SELECT value FROM json_each($1)) w WHERE deliveries.id = unhex(w.value ->> 0) AND deliveries.epoch = w.value ->> 1";
-
-fn done<'r>(row: &'r WriteColumns<'_>) -> impl Serialize + use<'r> {
-    let write = row.write;
-    (
-        write.delivery.uuid().simple(),
-        write.epoch.0,
-        row.remote.and_then(|remote| remote.id.as_ref()).map(|id| id.as_str()),
-        row.remote.and_then(|remote| remote.permalink.as_ref()),
-        write.attempt,
-        write.crashes,
-        write.log.at.as_microsecond(),
-    )
-}
-
-macro_rules! change {
-    () => {
-        "UPDATE deliveries SET phase = w.value ->> 3, checkpoint = w.value ->> 4, \
-         remote_id = CASE WHEN w.value ->> 5 IS NOT NULL THEN w.value ->> '$[5][0]' WHEN w.value ->> 3 = 'published' THEN remote_id END, \
-         permalink = CASE WHEN w.value ->> 5 IS NOT NULL THEN w.value ->> '$[5][1]' WHEN w.value ->> 3 = 'published' THEN permalink END, \
-         published_at = CASE WHEN w.value ->> 3 = 'published' THEN w.value ->> 15 ELSE published_at END, \
-         parts = CASE WHEN w.value ->> 6 IS NULL THEN parts ELSE json_insert(coalesce(parts, '[]'), '$[#]', json(w.value ->> 6)) END, \
-         attempt = w.value ->> 7, crashes = w.value ->> 8, wake_at = w.value ->> 9, due_at = coalesce(w.value ->> 10, due_at), \
-         committing_since = w.value ->> 11, error = CASE WHEN w.value ->> 12 THEN error ELSE w.value ->> 13 END, \
-         updated_at = w.value ->> 15, epoch = epoch + (w.value ->> 14 = 2), \
-         lease_until = CASE WHEN w.value ->> 14 = 0 THEN lease_until END, worker = CASE WHEN w.value ->> 14 = 0 THEN worker END \
-         FROM (SELECT value FROM json_each($1)) w \
-         WHERE deliveries.id = unhex(w.value ->> 0) AND deliveries.epoch = w.value ->> 1 \
-         AND (w.value ->> 14 <> 0 OR deliveries.lease_until IS NOT NULL) \
-         AND (w.value ->> 2 IS NULL OR instr(w.value ->> 2, ',' || deliveries.phase || ',') > 0)"
-    };
-}
-
-/// Writes of any kind, in `$1`. A write counts under the current epoch; one whose worker goes on besides only under a lease, one from
-/// outside the engine only from a phase that allows it.
-pub(super) const CHANGE: &str = change!();
-
-/// The same, telling which counted: where the epoch moves on, nothing else does.
-const CHANGE_RETURNING: &str = concat!(change!(), " RETURNING id");
+/// Writes of any kind, in `$1`; answers with what counted. A write counts under the current epoch; one whose worker goes on besides only under
+/// a lease, one from outside the engine only from a phase that allows it.
+pub(super) const CHANGE: &str = "UPDATE deliveries SET phase = w.value ->> 3, checkpoint = w.value ->> 4, \
+     remote_id = CASE WHEN w.value ->> 5 IS NOT NULL THEN w.value ->> '$[5][0]' WHEN w.value ->> 3 = 'published' THEN remote_id END, \
+     permalink = CASE WHEN w.value ->> 5 IS NOT NULL THEN w.value ->> '$[5][1]' WHEN w.value ->> 3 = 'published' THEN permalink END, \
+     published_at = CASE WHEN w.value ->> 3 = 'published' THEN w.value ->> 15 ELSE published_at END, \
+     parts = CASE WHEN w.value ->> 6 IS NULL THEN parts ELSE json_insert(coalesce(parts, '[]'), '$[#]', json(w.value ->> 6)) END, \
+     attempt = w.value ->> 7, crashes = w.value ->> 8, wake_at = w.value ->> 9, due_at = coalesce(w.value ->> 10, due_at), \
+     committing_since = w.value ->> 11, error = CASE WHEN w.value ->> 12 THEN error ELSE w.value ->> 13 END, \
+     updated_at = w.value ->> 15, epoch = epoch + (w.value ->> 14 = 2), \
+     lease_until = CASE WHEN w.value ->> 14 = 0 THEN lease_until END, worker = CASE WHEN w.value ->> 14 = 0 THEN worker END \
+     FROM (SELECT value FROM jsonb_each($1)) w \
+     WHERE deliveries.id = unhex(w.value ->> 0) AND deliveries.epoch = w.value ->> 1 \
+     AND (w.value ->> 14 <> 0 OR deliveries.lease_until IS NOT NULL) \
+     AND (w.value ->> 2 IS NULL OR instr(w.value ->> 2, ',' || deliveries.phase || ',') > 0) RETURNING id";
 
 fn changed<'r>(row: &'r WriteColumns<'_>) -> impl Serialize + use<'r> {
     let write = row.write;
@@ -239,25 +168,39 @@ fn changed<'r>(row: &'r WriteColumns<'_>) -> impl Serialize + use<'r> {
 /// Rows of the history, in `$1`, for deliveries that were just written: what they have in common with those is taken from them.
 pub(super) const LOG: &str = "INSERT INTO post_logs (id, post_id, delivery_id, user_id, platform, event, success, attempt, response, created_at) \
      SELECT unhex(w.value ->> 0), d.post_id, d.id, d.user_id, d.platform, w.value ->> 2, w.value ->> 3, d.attempt, w.value ->> 4, d.updated_at \
-     FROM json_each($1) w CROSS JOIN deliveries d ON d.id = unhex(w.value ->> 1)";
+     FROM jsonb_each($1) w CROSS JOIN deliveries d ON d.id = unhex(w.value ->> 1)";
 
 fn logged<'r>(row: &'r WriteColumns<'_>) -> impl Serialize + use<'r> {
     let log = &row.write.log;
     (log.id.uuid().simple(), row.write.delivery.uuid().simple(), &log.event, log.success, &row.response)
 }
 
-/// The posts of the deliveries in `$1` take over the status that follows from all of their deliveries. Most posts have one, for which it
+/// The posts of the deliveries in a list take over the status that follows from all of their deliveries. Most posts have one, for which it
 /// comes along.
-pub(super) const FOLLOW: &str = concat!(
-    "UPDATE posts SET status = CASE \
-     WHEN d.position = 0 AND NOT EXISTS (SELECT 1 FROM deliveries o WHERE o.post_id = posts.id AND o.position = 1) THEN w.value ->> 1 \
-     ELSE (SELECT ",
-    status_of!(),
-    " FROM deliveries WHERE post_id = posts.id) END \
-     FROM (SELECT value FROM json_each($1)) w JOIN deliveries d ON d.id = unhex(w.value ->> 0) WHERE posts.id = d.post_id"
-);
+macro_rules! follow {
+    ($list:literal, $alone:literal, $if:literal) => {
+        concat!(
+            "UPDATE posts SET status = CASE \
+             WHEN d.position = 0 AND NOT EXISTS (SELECT 1 FROM deliveries o WHERE o.post_id = posts.id AND o.position = 1) THEN ",
+            $alone,
+            " ELSE (SELECT ",
+            status_of!(),
+            " FROM deliveries WHERE post_id = posts.id) END FROM (SELECT value FROM jsonb_each(",
+            $list,
+            ")) w JOIN deliveries d ON d.id = unhex(w.value ->> 0)",
+            $if,
+            " WHERE posts.id = d.post_id"
+        )
+    };
+}
+pub(super) use follow;
+
+pub(super) const FOLLOW: &str = follow!("$1", "w.value ->> 1", "");
 
 pub(super) async fn record(writer: &Writer, writes: &[PhaseWrite]) -> sqlx::Result<Vec<Held>> {
+    if usual::is_usual(writes) {
+        return usual::record(writer, writes).await;
+    }
     let rows: Vec<_> = writes.iter().map(WriteColumns::of).collect();
     let mut answers = vec![Held::Lost; writes.len()];
     let mut tx = writer.begin().await?;
@@ -285,48 +228,15 @@ async fn update(
     places: &[usize],
     answers: &mut [Held],
 ) -> sqlx::Result<()> {
-    let of = |way| places.iter().map(|place| &rows[*place]).filter(move |row| Way::of(row.write) == way);
-    let going_on: Vec<_> = of(Way::Ahead).map(ahead).collect();
-    let out: Vec<_> = of(Way::Done).map(done).collect();
-    let any: Vec<_> = of(Way::Any).map(changed).collect();
-    let revoked: Vec<_> = of(Way::Revoked).map(changed).collect();
-    let own = going_on.len() + out.len() + any.len();
-    let mut counted = 0;
-    if !going_on.is_empty() {
-        counted += tx.execute(AHEAD.into(), vec![Value::json(&going_on)]).await?;
-    }
-    if !out.is_empty() {
-        counted += tx.execute(DONE.into(), vec![Value::json(&out)]).await?;
-    }
-    if !any.is_empty() {
-        counted += tx.execute(CHANGE.into(), vec![Value::json(&any)]).await?;
-    }
-    let mut held = HashSet::new();
-    if !revoked.is_empty() {
-        held.extend(ids(&tx.fetch(CHANGE_RETURNING.into(), vec![Value::json(&revoked)]).await?)?);
-    }
-    if counted < own as u64 {
-        // These do not move the epoch: where it is still the writer's, the write has counted, unless its worker goes on without a lease.
-        let still = "SELECT d.id FROM json_each($1) w CROSS JOIN deliveries d ON d.id = unhex(w.value ->> 0) AND d.epoch = w.value ->> 1 \
-             WHERE NOT w.value ->> 2 OR d.lease_until IS NOT NULL";
-        let asked = places.iter().map(|place| rows[*place].write).filter(|write| Way::of(write) != Way::Revoked);
-        let asked: Vec<_> = asked
-            .map(|write| (write.delivery.uuid().simple(), write.epoch.0, write.lease == LeaseAfter::Keep))
-            .collect();
-        held.extend(ids(&tx.fetch(still.into(), vec![Value::json(&asked)]).await?)?);
-    }
+    let writes: Vec<_> = places.iter().map(|place| changed(&rows[*place])).collect();
+    let counted = tx.fetch(CHANGE.into(), vec![Value::json(&writes)]).await?;
+    let held: HashSet<Uuid> = counted.iter().map(|row| Reader::of(row).id()).collect::<sqlx::Result<_>>()?;
     for place in places {
-        let write = rows[*place].write;
-        let all = counted == own as u64 && Way::of(write) != Way::Revoked;
-        if all || held.contains(&write.delivery.uuid()) {
+        if held.contains(&rows[*place].write.delivery.uuid()) {
             answers[*place] = Held::Yes;
         }
     }
     Ok(())
-}
-
-fn ids(rows: &[SqliteRow]) -> sqlx::Result<Vec<Uuid>> {
-    rows.iter().map(|row| Reader::of(row).id()).collect()
 }
 
 pub(super) async fn renew(writer: &Writer, leases: &[Lease], until: Timestamp) -> sqlx::Result<Vec<Held>> {

@@ -10,6 +10,7 @@ mod posts;
 mod rows;
 #[cfg(test)]
 pub(crate) mod tests;
+mod usual;
 mod writer;
 
 use std::{
@@ -177,8 +178,7 @@ impl SqlStore<SqliteBackend> {
             .row_buffer_size(1024)
             .pragma("secure_delete", "ON")
             .pragma("temp_store", "MEMORY")
-            // Eight megabytes of pages per connection, and a write-ahead log that is folded in a little less often than by itself.
-            .pragma("cache_size", "-8000")
+            // The write-ahead log is folded in a little less often than by itself.
             .pragma("wal_autocheckpoint", "4000")
             .pragma("journal_size_limit", "67108864");
         let failed = storage("store.open");

@@ -21,7 +21,7 @@ use sqlx::{
 };
 use tempfile::TempDir;
 
-use super::{SqliteStore, jobs, migrator};
+use super::{SqliteStore, jobs, migrator, usual};
 use crate::{
     backend::{Backend as _, Transaction as _},
     tests::{Shape, all_shared_tests, claim, survives},
@@ -134,14 +134,16 @@ async fn no_statement_of_the_hot_path_walks_a_table() {
         jobs::DUE,
         jobs::LEASE,
         &jobs::CLAIMED,
-        jobs::AHEAD,
-        jobs::DONE,
+        usual::EACH[0],
+        usual::EACH[1],
+        usual::EACH[2],
         jobs::CHANGE,
         jobs::LOG,
         jobs::FOLLOW,
         "UPDATE deliveries SET lease_until = NULL WHERE lease_until < $1",
         "SELECT min(wake_at) FROM deliveries WHERE platform = $1 AND lease_until IS NULL AND wake_at IS NOT NULL",
-        concat!("SELECT remote_id FROM deliveries WHERE due_at > $2 AND ", crate::jobs::of_account!()),
+        "UPDATE deliveries SET wake_at = $2 WHERE account_id = $1 AND phase = 'awaiting_reconnect'",
+        "SELECT remote_id FROM deliveries WHERE account_id = $1 AND updated_at >= $2 AND (remote_id IS NOT NULL OR parts IS NOT NULL)",
         "SELECT * FROM post_logs l WHERE l.user_id = $1 AND l.seq < $2 ORDER BY l.seq DESC LIMIT $3",
         "SELECT * FROM post_logs l WHERE l.user_id = $1 AND l.post_id = $2 ORDER BY l.seq DESC LIMIT $3",
         "SELECT * FROM posts p WHERE p.user_id = $1 AND (p.scheduled_time, p.id) < ($2, $3) ORDER BY p.scheduled_time DESC, p.id DESC LIMIT 9",

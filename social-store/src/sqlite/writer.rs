@@ -70,6 +70,11 @@ impl Guard<'_> {
         &mut self.connection
     }
 
+    /// Runs one statement or several, which share their parameters.
+    pub(super) async fn fetch(&mut self, sql: Sql, values: Vec<Value>) -> sqlx::Result<Vec<SqliteRow>> {
+        query(sql, values).fetch_all(self.connection()).await
+    }
+
     /// Gives the connection back for the next one.
     pub(super) fn done(self) {
         let Self { mut slot, connection } = self;

@@ -217,7 +217,6 @@ macro_rules! store_suite {
                 posts: pages_are_stable_while_posts_arrive,
                 posts: filters_choose_posts,
                 posts: an_edit_changes_what_is_said_and_when,
-                posts: what_waits_behind_a_date_is_counted,
                 posts: a_foreign_cursor_is_refused,
                 logs: a_history_begins_with_scheduled,
                 logs: rows_come_latest_first_in_pages,

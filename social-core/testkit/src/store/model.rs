@@ -74,7 +74,7 @@ enum Step {
     Reclaim(Timestamp),
     Edit { post: PostId, of: Vec<DeliveryId>, under: Under, at: Timestamp, now: Timestamp },
     Reconnected { account: usize, now: Timestamp },
-    Look { account: usize, after: Timestamp },
+    Look { account: usize },
 }
 
 #[derive(Debug, Clone)]
@@ -171,7 +171,7 @@ impl Plan {
                 }
             }
             17 => Step::Reconnected { account: self.below(ACCOUNTS), now },
-            _ => Step::Look { account: self.below(ACCOUNTS), after: self.soon() },
+            _ => Step::Look { account: self.below(ACCOUNTS) },
         }
     }
 }
@@ -277,7 +277,7 @@ impl Twin {
             Step::Reconnected { account, now } => {
                 store.release_reconnected(self.accounts[*account].id, *now).await.unwrap().to_string()
             }
-            Step::Look { account, after } => {
+            Step::Look { account } => {
                 let (mut due, mut depth) =
                     (store.next_due(&[X, LINKEDIN]).await.unwrap(), store.depth().await.unwrap());
                 due.sort();
@@ -286,7 +286,7 @@ impl Twin {
                 let mut remote = store.remote_ids(id, t0() - jiff::SignedDuration::from_hours(24)).await.unwrap();
                 remote.sort();
                 remote.dedup();
-                format!("{due:?} {depth:?} {remote:?} {}", store.scheduled_after(id, *after).await.unwrap())
+                format!("{due:?} {depth:?} {remote:?}")
             }
         }
     }

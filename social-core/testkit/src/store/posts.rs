@@ -10,7 +10,7 @@ use social_core::{
     store::{Delivery, Edit, ErrorPatch, Held, Insert, Page, PageRequest, Post, PostFilter, PostStatus, Store},
 };
 
-use super::{StoreUnderTest, at_once, claim, due_now, events, history, ids, lease, read, record, release, revoke};
+use super::{StoreUnderTest, at_once, claim, due_now, events, history, ids, lease, read, record, release};
 use crate::{
     clock::{micros_after, secs, t0},
     fixtures::{LINKEDIN, X, connect, entry, full_draft, new_post, schedule, wall, write},
@@ -305,33 +305,6 @@ pub async fn an_edit_changes_what_is_said_and_when(sut: StoreUnderTest) {
     assert_eq!(claimed.len(), 6);
     let again = claimed.iter().filter(|one| one.delivery.post == new.post.id);
     assert!(again.into_iter().all(|one| *one.draft == edit.draft));
-}
-
-/// What is open and due after a date: the reason to tell a user before a grant ends.
-pub async fn what_waits_behind_a_date_is_counted(sut: StoreUnderTest) {
-    let store = &*sut.store;
-    let (connected, due) = due_now(store, 2).await;
-    let account = connected.accounts[0].id;
-    for step in [10, 20, 30, 40] {
-        schedule(store, connected.user, &connected.accounts[..1], secs(step)).await;
-    }
-    let count = |after: Timestamp| async move { store.scheduled_after(account, after).await.unwrap() };
-    assert_eq!(count(secs(-1)).await, 5);
-    assert_eq!(count(secs(10)).await, 3, "behind, not at");
-    assert_eq!(count(secs(40)).await, 0);
-    let claimed = claim(store, "a", secs(40), 100).await;
-    assert_eq!(claimed.len(), 6);
-    let own: Vec<_> = claimed.iter().filter(|one| one.account.id == account).collect();
-    assert_eq!(own[0].delivery.id, due[0]);
-    for (one, phase) in
-        own.iter().zip([PhaseName::Published, PhaseName::Canceled, PhaseName::Retrying, PhaseName::AwaitingReconnect])
-    {
-        let wrote = write(&one.delivery, phase, secs(40));
-        let wrote = if phase == PhaseName::Canceled { revoke(wrote) } else { release(wrote) };
-        assert_eq!(record(store, wrote).await, Held::Yes);
-    }
-    assert_eq!(count(secs(-1)).await, 3, "two have ended");
-    assert_eq!(store.scheduled_after(AccountId::new(), secs(-1)).await.unwrap(), 0);
 }
 
 /// A cursor that no page gave is the caller's fault, and says so.

@@ -1,0 +1,2 @@
+-- What 0007 has replaced.
+DROP INDEX deliveries_waiting;
