@@ -263,7 +263,7 @@ pub struct PublishFlow {
     pub native_scheduling: bool,
     /// The longest that the visible call may take, in seconds.
     pub commit_deadline_s: u64,
-    /// How many deliveries one worker has in flight at the most.
+    /// How many deliveries one worker has in flight at the most. It holds up to half as many again that wait for a place.
     pub max_in_flight: usize,
     /// How long to wait after an ambiguous commit before asking, in seconds.
     pub reconcile_after_s: u64,

@@ -12,6 +12,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use serde_json::json;
+use tokio::sync::OwnedSemaphorePermit;
 use tracing::Instrument as _;
 
 use self::write::as_json;
@@ -71,6 +72,8 @@ pub(crate) struct Driver<'a> {
     waited: bool,
     /// Reserved before preparing, because the first call finds out whether a block is over.
     early: Option<Permit>,
+    /// The place at the network that this run takes. It is free for the next one when the last answer is there: recording needs none.
+    place: Option<OwnedSemaphorePermit>,
 }
 
 /// What to do after a step.
@@ -83,7 +86,12 @@ impl<'a> Driver<'a> {
     pub(crate) fn new(inner: &'a Arc<Inner>, journal: &'a Journal, lease: &'a LeaseGuard, claimed: Claimed) -> Self {
         let waited = claimed.delivery.phase.name() == PhaseName::AwaitingLimit;
         let draft = claimed.draft.resolve(&claimed.delivery.platform, claimed.delivery.account);
-        Self { inner, journal, lease, claimed, draft, refreshed: false, waited, early: None }
+        Self { inner, journal, lease, claimed, draft, refreshed: false, waited, early: None, place: None }
+    }
+
+    /// Gives the run its place at the network.
+    pub(crate) fn at(self, place: Option<OwnedSemaphorePermit>) -> Self {
+        Self { place, ..self }
     }
 
     /// Goes on until the delivery rests, is lost, or is handed back.
@@ -335,7 +343,10 @@ impl<'a> Driver<'a> {
         };
         self.inner.rates.settle(self.now(), permit, outcome);
         match answer {
-            Ok(Committed::Published(remote)) => self.published(remote).await,
+            Ok(Committed::Published(remote)) => {
+                self.place = None;
+                self.published(remote).await
+            }
             Ok(Committed::Next { at, part }) => self.part_published(at, part, false).await,
             Ok(Committed::Settling { at, poll_after }) => self.accepted(at, poll_after).await,
             Err(error) if error.effect() == Effect::Unknown => {

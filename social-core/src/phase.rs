@@ -16,7 +16,7 @@ pub struct Checkpoint {
     s: Record,
 }
 
-/// A record as JSON: written once, and carried along unread.
+/// A record as JSON: written once, and carried along unread. Only a deserializer of JSON text or of a JSON value can read it.
 #[derive(Debug, Clone)]
 struct Record(Arc<RawValue>);
 

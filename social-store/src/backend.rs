@@ -36,6 +36,9 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     /// The statement that lets one file of user `$1` be counted at a time, where `begin` does not do that already.
     const LOCK_FILES: Option<&'static str>;
 
+    /// See `JobStore::writes_in_parallel`.
+    const WRITES_IN_PARALLEL: bool;
+
     /// Begins a transaction that writes.
     fn begin(&self) -> impl Future<Output = sqlx::Result<Self::Tx<'_>>> + Send;
     /// Reads.

@@ -187,6 +187,10 @@ impl<B: Backend> JobStore for SqlStore<B> {
         Ok(held)
     }
 
+    fn writes_in_parallel(&self) -> bool {
+        B::WRITES_IN_PARALLEL
+    }
+
     async fn take_over(&self, request: &TakeOver) -> Result<Option<Epoch>, Error> {
         let phase = |place: usize| request.from.get(place).or(request.from.last()).map(|phase| phase.as_str());
         let (Some(first), Some(second), Some(third), 1..=3) = (phase(0), phase(1), phase(2), request.from.len()) else {

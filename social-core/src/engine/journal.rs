@@ -3,6 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures_util::future::OptionFuture;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -19,6 +20,10 @@ use crate::{
 
 /// The most changes in one transaction.
 const BATCH: usize = 512;
+/// A few changes that come this soon behind others are part of a steady flow, and wait for so long for more: a transaction costs the same for one
+/// as for hundreds. What comes alone goes at once, and so does what is a batch already.
+const FEW: usize = 16;
+const LINGER: Duration = Duration::from_millis(1);
 /// How long a batch that must be written waits before it is tried again.
 const AGAIN: Duration = Duration::from_millis(500);
 
@@ -27,8 +32,9 @@ const AGAIN: Duration = Duration::from_millis(500);
 pub(crate) enum Journal {
     /// One write, one transaction: for single runs and tests.
     Direct(Arc<dyn Store>, Arc<Spill>),
-    /// Together with what others write at the moment.
-    Grouped { store: Arc<dyn Store>, entries: mpsc::Sender<Entry> },
+    /// Together with what others write at the moment. Outcomes have a queue of their own where the store can write two batches beside each
+    /// other, and are in the same one where it cannot.
+    Grouped { store: Arc<dyn Store>, entries: mpsc::Sender<Entry>, outcomes: mpsc::Sender<Entry> },
 }
 
 #[derive(Debug)]
@@ -52,7 +58,19 @@ impl Journal {
         (spill, ending): (Arc<Spill>, CancellationToken),
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (entries, queue) = mpsc::channel(4 * BATCH);
-        (Self::Grouped { store: store.clone(), entries }, work(store, clock, wake, queue, spill, ending))
+        let (outcomes, second) = if store.writes_in_parallel() {
+            let (outcomes, second) = mpsc::channel(4 * BATCH);
+            (outcomes, Some(second))
+        } else {
+            (entries.clone(), None)
+        };
+        let journal = Self::Grouped { store: store.clone(), entries, outcomes };
+        let each = move |queue| work(store.clone(), clock.clone(), wake.clone(), queue, spill.clone(), ending.clone());
+        let first = each(queue);
+        let second = OptionFuture::from(second.map(each));
+        (journal, async {
+            tokio::join!(first, second);
+        })
     }
 
     /// Writes a change durably. With `must`, a store that fails is tried again until it answers, and the change is kept on disk meanwhile:
@@ -74,7 +92,8 @@ impl Journal {
                     }
                 }
             }
-            Self::Grouped { entries, .. } => {
+            Self::Grouped { entries, outcomes, .. } => {
+                let entries = if must.is_some() { outcomes } else { entries };
                 let (answer, answered) = oneshot::channel();
                 let gone = || Error::new(ErrorKind::Storage, "journal").message("the journal has stopped");
                 entries.send(Entry { write, must, answer }).await.map_err(|_| gone())?;
@@ -105,11 +124,23 @@ async fn work(
     // The batch, and in the same order who waits for it and whether it must be written.
     let mut writes: Vec<PhaseWrite> = Vec::with_capacity(BATCH);
     let mut waiting: Vec<Waiter> = Vec::with_capacity(BATCH);
+    let mut flow: Option<Duration> = None;
     loop {
         let room = BATCH - writes.len();
         if writes.is_empty() {
             if queue.recv_many(&mut arrived, room).await == 0 {
                 return;
+            }
+            if arrived.len() < FEW
+                && flow.is_some_and(|at| clock.monotonic().saturating_sub(at) < LINGER)
+                && !ending.is_cancelled()
+            {
+                clock.sleep_until(later(clock.now(), signed(LINGER))).await;
+                while arrived.len() < room
+                    && let Ok(entry) = queue.try_recv()
+                {
+                    arrived.push(entry);
+                }
             }
         } else {
             // Left from a failed batch: whatever is there already goes along.
@@ -128,6 +159,7 @@ async fn work(
         match spill.attend(&store, &clock, &ending, (&writes, &doubts), writing).await {
             Ok(answers) if answers.len() == writes.len() => {
                 meter::journal_wrote(writes.len());
+                flow = (writes.len() > 1).then(|| clock.monotonic());
                 if writes.iter().any(|write| write.wake_at.is_some()) {
                     wake.notify_one();
                 }

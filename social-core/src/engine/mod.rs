@@ -14,7 +14,10 @@ use std::{
 
 use futures_util::FutureExt as _;
 use jiff::Timestamp;
-use tokio::{sync::Notify, task::JoinSet};
+use tokio::{
+    sync::{Notify, Semaphore},
+    task::JoinSet,
+};
 use tokio_util::sync::CancellationToken;
 
 use self::lease::Leases;
@@ -48,8 +51,6 @@ const CLAIM_BATCH: usize = 200;
 const ACCOUNT_PLACES: usize = 16;
 /// So many deliveries of a network may wait beside its lane; beyond that they take places like all others.
 const MOST_ASIDE: usize = 4096;
-/// How long a free place in a full lane waits for others, so that one claim fills them all.
-const GATHER: Duration = Duration::from_millis(5);
 /// Something may have become due without anybody telling: look at least this often.
 const SLOW_POLL: Duration = Duration::from_secs(15);
 /// After a claim that found nothing although something was due (it belongs to another worker for now), and after a failure of the store.
@@ -93,6 +94,8 @@ struct Run {
     wake: Arc<Notify>,
     accounts: Mutex<HashMap<AccountId, VecDeque<Waiting>>>,
     lanes: Mutex<HashMap<PlatformId, LaneState>>,
+    /// The places of each lane for deliveries that are at work at the network. What is claimed beyond that waits for one.
+    places: HashMap<PlatformId, Arc<Semaphore>>,
     most_in_flight: Option<usize>,
 }
 
@@ -107,23 +110,12 @@ struct Waiting {
 /// How full a network's lane is.
 #[derive(Debug, Default, Clone, Copy)]
 struct LaneState {
+    /// At work, or held for the next free place.
     busy: usize,
     /// Held besides, behind others of the same account.
     aside: usize,
-    /// The last claim took all that it might: there may be more that wakes up from this instant on, to be fetched when half of the lane is
-    /// free.
-    more: Option<Timestamp>,
-    /// From this instant on any free place is enough: what hangs in the other half must not hold up the rest.
-    patience: Option<Timestamp>,
-}
-
-impl LaneState {
-    /// Begins to wait for further free places, unless that has begun. Answers whether there is anything to wait with.
-    fn wait(&mut self, now: Timestamp) -> bool {
-        let Some(more) = self.more else { return false };
-        self.patience.get_or_insert_with(|| later(now, signed(GATHER)).max(later(more, -signed(CLAIM_LATEST))));
-        true
-    }
+    /// The last claim took all that it might: there may be more, to be fetched when no more is held than can be at work.
+    more: bool,
 }
 
 impl Worker {
@@ -139,7 +131,8 @@ impl Worker {
         self
     }
 
-    /// How many deliveries of one network are in flight at the most, instead of what the network's descriptor says.
+    /// How many deliveries of one network are in flight at the most, instead of what the network's descriptor says. Up to half as many again are
+    /// held ready for the places that become free.
     #[must_use]
     pub fn in_flight(mut self, most: usize) -> Self {
         self.in_flight = Some(most.max(1));
@@ -164,6 +157,11 @@ impl Worker {
         let (journal, writing) = Journal::grouped(inner.store.clone(), clock.clone(), wake.clone(), kept);
         let mut writing = tokio::spawn(writing);
         let stop = CancellationToken::new();
+        let places = inner.platforms.iter().map(|(platform, adapter)| {
+            let most = in_flight.unwrap_or(adapter.descriptor().flow.max_in_flight);
+            (platform.clone(), Arc::new(Semaphore::new(most)))
+        });
+        let places = places.collect();
         let run = Arc::new(Run {
             inner,
             name,
@@ -173,6 +171,7 @@ impl Worker {
             wake,
             accounts: Mutex::default(),
             lanes: Mutex::default(),
+            places,
             most_in_flight: in_flight,
         });
         tracing::info!(worker = %run.name, "worker {} has started", run.name);
@@ -282,7 +281,7 @@ impl Run {
         while !self.stop.is_cancelled() {
             while tasks.try_join_next().is_some() {}
             let now = clock.now();
-            let lanes = lanes(&self.inner, |platform| self.room(platform, now));
+            let lanes = lanes(&self.inner, |platform| self.room(platform));
             let platforms: Vec<PlatformId> = lanes.iter().map(|lane| lane.platform.clone()).collect();
             let ends = clock.monotonic() + self.inner.lease;
             let request = ClaimRequest {
@@ -301,24 +300,22 @@ impl Run {
                     meter::claimed(now);
                     let mut more = false;
                     for asked in &request.lanes {
-                        let got = || claimed.iter().filter(|one| one.delivery.platform == asked.platform);
-                        let last = got().filter_map(|one| one.delivery.wake_at).max().unwrap_or(now);
-                        let rest = (got().count() >= asked.limit).then_some(last);
-                        more |= rest.is_some();
-                        self.lane(&asked.platform, |lane| lane.more = rest);
+                        let got = claimed.iter().filter(|one| one.delivery.platform == asked.platform).count();
+                        let full = got >= asked.limit;
+                        more |= full;
+                        self.lane(&asked.platform, |lane| lane.more = full);
                     }
                     claimed.into_iter().for_each(|one| self.dispatch(one, ends, tasks));
                     if more {
                         // There may be room for more at once; if not, the loop comes here again with nothing to ask for.
                         continue;
                     }
-                    // Lanes that were left out are waited for below.
-                    let next = if platforms.is_empty() {
+                    // Lanes that were left out tell when they have room.
+                    if platforms.is_empty() {
                         later(now, signed(SLOW_POLL))
                     } else {
                         self.next_look(&platforms, now).await
-                    };
-                    next.min(self.next_fetch(now))
+                    }
                 }
                 Err(error) => self.trouble("claim_due", &error, now),
             };
@@ -343,13 +340,6 @@ impl Run {
             },
             Err(error) => self.trouble("next_due", &error, now),
         }
-    }
-
-    /// When the first lane that has more runs out of patience.
-    fn next_fetch(&self, now: Timestamp) -> Timestamp {
-        let lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
-        let waiting = lanes.values().filter(|lane| lane.more.is_some()).filter_map(|lane| lane.patience);
-        waiting.min().unwrap_or_else(|| later(now, signed(SLOW_POLL)))
     }
 
     fn trouble(&self, what: &str, error: &Error, now: Timestamp) -> Timestamp {
@@ -423,11 +413,10 @@ impl Run {
 
     /// Gives a place back. Answers whether that is worth telling the claims.
     fn free(&self, platform: &PlatformId) -> bool {
-        let (now, most) = (self.inner.cx.now(), self.most(platform));
+        let most = self.most(platform);
         self.lane(platform, |lane| {
             lane.busy = lane.busy.saturating_sub(1);
-            let first = lane.patience.is_none();
-            lane.wait(now) && (first || most.saturating_sub(lane.busy) == worth_a_claim(most))
+            lane.more && lane.busy == most
         })
     }
 
@@ -436,37 +425,36 @@ impl Run {
         self.most_in_flight.unwrap_or(most)
     }
 
-    /// How much to claim of a network now: nothing for a while if a lane that has more than it can take is more than half full, so that
-    /// claims stay batches.
-    fn room(&self, platform: &PlatformId, now: Timestamp) -> usize {
+    /// How much to claim of a network now: nothing while more is held than can be at work, then as much as may be held, so that claims are
+    /// batches and there is work for every place that becomes free.
+    fn room(&self, platform: &PlatformId) -> usize {
         let most = self.most(platform);
-        self.lane(platform, |lane| {
-            let free = most.saturating_sub(lane.busy);
-            let wait = free > 0 && free < worth_a_claim(most) && lane.wait(now);
-            if wait && lane.patience.is_some_and(|end| now < end) {
-                return 0;
-            }
-            lane.patience = None;
-            free.min(CLAIM_BATCH)
-        })
+        let busy = self.lane(platform, |lane| lane.busy);
+        if busy > most { 0 } else { (most + ahead(most) - busy).min(CLAIM_BATCH) }
     }
 
     async fn serve(&self, claimed: Claimed, guard: &LeaseGuard) {
         let id = claimed.delivery.id;
-        if let Some(wake_at) = claimed.delivery.wake_at {
-            tokio::select! {
-                // Never early.
-                () = self.inner.cx.clock().sleep_until(wake_at) => {}
-                () = guard.lost() => return,
-                () = guard.stop_requested() => {
-                    if let Err(error) = self.journal.rest(guard.lease(), wake_at).await {
-                        tracing::warn!(delivery.id = %id, %error, "a claim could not be handed back");
-                    }
-                    return;
-                }
+        let wake_at = claimed.delivery.wake_at.unwrap_or_else(|| self.inner.cx.now());
+        let ready = async {
+            // Never early.
+            self.inner.cx.clock().sleep_until(wake_at).await;
+            match self.places.get(&claimed.delivery.platform) {
+                Some(places) => places.clone().acquire_owned().await.ok(),
+                None => None,
             }
-        }
-        match Driver::new(&self.inner, &self.journal, guard, claimed).run().await {
+        };
+        let place = tokio::select! {
+            place = ready => place,
+            () = guard.lost() => return,
+            () = guard.stop_requested() => {
+                if let Err(error) = self.journal.rest(guard.lease(), wake_at).await {
+                    tracing::warn!(delivery.id = %id, %error, "a claim could not be handed back");
+                }
+                return;
+            }
+        };
+        match Driver::new(&self.inner, &self.journal, guard, claimed).at(place).run().await {
             Ok(stopped) => tracing::debug!(delivery.id = %id, ?stopped, "a run with a delivery ended"),
             Err(error) => {
                 hand_back_after(&self.journal, &self.inner, guard.lease(), &error).await;
@@ -565,8 +553,8 @@ pub(crate) async fn in_time<T>(what: &'static str, answer: impl Future<Output = 
     answer.unwrap_or_else(|_| Err(Error::new(ErrorKind::Storage, what).message("the store did not answer in time")))
 }
 
-/// How many free places of a lane are filled at once.
-fn worth_a_claim(most: usize) -> usize {
+/// How many more than can be at work in a lane are held, ready for the places that become free.
+fn ahead(most: usize) -> usize {
     (most / 2).clamp(1, CLAIM_BATCH)
 }
 

@@ -273,6 +273,11 @@ pub trait JobStore: Debug + Send + Sync + 'static {
     /// `Storage`; nothing is written then.
     async fn record(&self, writes: &[PhaseWrite]) -> Result<Vec<Held>, Error>;
 
+    /// Whether two batches of changes are written faster beside each other than as one.
+    fn writes_in_parallel(&self) -> bool {
+        false
+    }
+
     /// Takes a delivery in doubt away from whoever holds it, if nobody does too, and answers with its new epoch, under which the caller
     /// writes the outcome. `None`, and nothing changes, if any condition of the request does not hold: the doubt has ended, or it is
     /// about another call.

@@ -18,7 +18,7 @@ use sqlx::{
 };
 use uuid::Uuid;
 
-use super::{jobs, listen::Bell, posts};
+use super::{desk::Desk, jobs, listen::Bell, posts};
 use crate::{
     backend::{Backend, Columns, Harvest, Sql, Transaction, Value, in_use},
     fault::unreadable,
@@ -30,6 +30,10 @@ use crate::{
 /// The connections of a [`PgStore`](crate::PgStore).
 pub struct PgBackend {
     pub(super) pool: PgPool,
+    claims: Desk,
+    writes: [Desk; 2],
+    /// Leases are prolonged although claims and writes take long.
+    leases: Desk,
     bell: Arc<Bell>,
     version: OnceLock<String>,
     horizon: Mutex<Horizon>,
@@ -83,7 +87,9 @@ struct Horizon {
 impl PgBackend {
     pub(super) fn new(pool: PgPool) -> Self {
         let bell = Arc::new(Bell::new(pool.clone()));
-        Self { pool, bell, version: OnceLock::new(), horizon: Mutex::default() }
+        let desk = || Desk::new(pool.clone());
+        let (claims, writes, leases) = (desk(), [desk(), desk()], desk());
+        Self { pool, claims, writes, leases, bell, version: OnceLock::new(), horizon: Mutex::default() }
     }
 
     pub(super) async fn learn_version(&self) -> sqlx::Result<()> {
@@ -132,6 +138,7 @@ impl Backend for PgBackend {
     const APPEND_LOG: &'static str = "INSERT INTO post_logs (id, post_id, delivery_id, user_id, platform, event, success, attempt, response, \
          created_at) SELECT $1, post_id, id, user_id, platform, $3, $4, attempt, $5, $6 FROM deliveries WHERE id = $2";
 
+    const WRITES_IN_PARALLEL: bool = true;
     const LOCK_RATES: Option<&'static str> = Some("SELECT pg_advisory_xact_lock(7310593858020254323)");
     const LOCK_FILES: Option<&'static str> =
         Some("SELECT pg_advisory_xact_lock(hashtextextended('social/files/' || $1::text, 0))");
@@ -153,19 +160,19 @@ impl Backend for PgBackend {
     }
 
     async fn claim(&self, request: &ClaimRequest, harvest: &mut Harvest) -> sqlx::Result<()> {
-        jobs::claim(&self.pool, request, harvest).await
+        jobs::claim(&self.claims, request, harvest).await
     }
 
     async fn record(&self, writes: &[PhaseWrite]) -> sqlx::Result<Vec<Held>> {
-        jobs::record(&self.pool, writes).await
+        jobs::record(&self.writes, writes).await
     }
 
     async fn renew(&self, leases: &[Lease], until: Timestamp) -> sqlx::Result<Vec<Held>> {
-        jobs::renew(&self.pool, leases, until).await
+        jobs::renew(&self.leases, leases, until).await
     }
 
     async fn rest(&self, leases: &[Lease], wake_at: Timestamp) -> sqlx::Result<()> {
-        jobs::rest(&self.pool, leases, wake_at).await
+        jobs::rest(&self.leases, leases, wake_at).await
     }
 
     async fn insert_post(&self, post: StoredPost) -> sqlx::Result<Insert> {
@@ -235,6 +242,9 @@ impl Backend for PgBackend {
 
     async fn close(&self) {
         self.bell.stop();
+        for desk in [&self.claims, &self.leases].into_iter().chain(&self.writes) {
+            desk.close().await;
+        }
         self.pool.close().await;
     }
 }

@@ -8,10 +8,10 @@ use social_core::{
     phase::RemotePost,
     store::{ClaimRequest, Held, Lease, PhaseWrite},
 };
-use sqlx::{PgConnection, postgres::PgPool};
+use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::backend::PgTx;
+use super::desk::Desk;
 use crate::{
     backend::rounds,
     jobs::{WriteColumns, rests, status_alone, status_of},
@@ -22,19 +22,9 @@ use crate::{
     },
 };
 
-/// Begins a transaction in which arrays are looked up row by row, through indexes, and never by walking a table. With every other way out
-/// of the question, a plan that was made once is right for tables of any size, and making it anew each time costs more than running it.
-macro_rules! begin {
-    () => {
-        "BEGIN; SET LOCAL plan_cache_mode = force_generic_plan; SET LOCAL jit = off; SET LOCAL enable_seqscan = off; \
-         SET LOCAL enable_bitmapscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off"
-    };
-}
-pub(super) const BEGIN: &str = begin!();
-
 /// One claim at a time: two workers that look at the same moment would both find an account free and both take deliveries of it. The next
 /// statement sees what the holder before committed.
-pub(super) const BEGIN_CLAIM: &str = concat!(begin!(), "; SELECT pg_advisory_xact_lock(6944676573823746419)");
+pub(super) const BEGIN_CLAIM: &str = "BEGIN; SELECT pg_advisory_xact_lock(6944676573823746419)";
 
 /// `$1` platforms, `$2` how many of each, `$3` until, `$4` worker, `$5` end of the lease. Each lane walks one index in the order of waking
 /// and stops at its limit, whatever the backlog; for each row it looks once whether another worker holds its account. (`NOT EXISTS` says the
@@ -58,21 +48,23 @@ pub(super) const CLAIM: &str = concat!(
      LEFT JOIN connections c ON c.id = a.connection_id"
 );
 
-pub(super) async fn claim(pool: &PgPool, request: &ClaimRequest, harvest: &mut Harvest) -> sqlx::Result<()> {
+pub(super) async fn claim(desk: &Desk, request: &ClaimRequest, harvest: &mut Harvest) -> sqlx::Result<()> {
     let lanes = || request.lanes.iter().filter(|lane| lane.limit > 0);
     if lanes().next().is_none() {
         return Ok(());
     }
-    let mut tx = PgTx::begin(pool, BEGIN_CLAIM).await?;
+    let mut seat = desk.sit().await?;
+    seat.run(BEGIN_CLAIM).await?;
     let rows = sqlx::query(CLAIM)
         .bind(lanes().map(|lane| lane.platform.as_str()).collect::<Vec<_>>())
         .bind(lanes().map(|lane| i64::try_from(lane.limit).unwrap_or(i64::MAX)).collect::<Vec<_>>())
         .bind(At(request.until))
         .bind(&request.worker)
         .bind(At(request.lease_until))
-        .fetch_all(tx.connection())
+        .fetch_all(&mut seat.connection)
         .await?;
-    tx.end("COMMIT").await?;
+    seat.run("COMMIT").await?;
+    seat.done();
     rows.iter().for_each(|row| harvest.take(row));
     Ok(())
 }
@@ -216,17 +208,31 @@ fn part(part: &RemotePost) -> Json {
     Json(json(&RemotePost { id, permalink: part.permalink.clone().map(text) }))
 }
 
-pub(super) async fn record(pool: &PgPool, writes: &[PhaseWrite]) -> sqlx::Result<Vec<Held>> {
+pub(super) async fn record(desks: &[Desk; 2], writes: &[PhaseWrite]) -> sqlx::Result<Vec<Held>> {
     let mut answers = vec![Held::Lost; writes.len()];
-    let mut tx = PgTx::begin(pool, BEGIN).await?;
+    let mut seat = match desks[0].try_sit().await {
+        Some(seat) => seat?,
+        None => desks[1].sit().await?,
+    };
+    let mut rounds = rounds(writes, |write| write.delivery);
+    if let [places] = &mut *rounds
+        && !writes.iter().any(|write| rests(write.phase))
+    {
+        // One statement, which is a transaction by itself.
+        round(&mut seat.connection, writes, places, &mut answers).await?;
+        seat.done();
+        return Ok(answers);
+    }
+    seat.run("BEGIN").await?;
     let mut shared = BTreeSet::new();
-    for mut places in rounds(writes, |write| write.delivery) {
-        shared.extend(round(tx.connection(), writes, &mut places, &mut answers).await?);
+    for mut places in rounds {
+        shared.extend(round(&mut seat.connection, writes, &mut places, &mut answers).await?);
     }
     if !shared.is_empty() {
-        follow(tx.connection(), shared).await?;
+        follow(&mut seat.connection, shared).await?;
     }
-    tx.end("COMMIT").await?;
+    seat.run("COMMIT").await?;
+    seat.done();
     Ok(answers)
 }
 
@@ -278,11 +284,11 @@ fn sorted(leases: &[Lease]) -> (Vec<Id>, Vec<i64>) {
     pairs.into_iter().map(|(delivery, epoch)| (Id(delivery.uuid()), epoch.0)).unzip()
 }
 
-pub(super) async fn renew(pool: &PgPool, leases: &[Lease], until: Timestamp) -> sqlx::Result<Vec<Held>> {
+pub(super) async fn renew(desk: &Desk, leases: &[Lease], until: Timestamp) -> sqlx::Result<Vec<Held>> {
     let (ids, epochs) = sorted(leases);
-    let mut tx = PgTx::begin(pool, BEGIN).await?;
-    let rows = sqlx::query(RENEW).bind(ids).bind(epochs).bind(At(until)).fetch_all(tx.connection()).await?;
-    tx.end("COMMIT").await?;
+    let mut seat = desk.sit().await?;
+    let rows = sqlx::query(RENEW).bind(ids).bind(epochs).bind(At(until)).fetch_all(&mut seat.connection).await?;
+    seat.done();
     let mut held = HashSet::with_capacity(rows.len());
     for row in &rows {
         let mut row = Reader::of(row);
@@ -294,9 +300,10 @@ pub(super) async fn renew(pool: &PgPool, leases: &[Lease], until: Timestamp) -> 
     Ok(leases.iter().map(answer).collect())
 }
 
-pub(super) async fn rest(pool: &PgPool, leases: &[Lease], wake_at: Timestamp) -> sqlx::Result<()> {
+pub(super) async fn rest(desk: &Desk, leases: &[Lease], wake_at: Timestamp) -> sqlx::Result<()> {
     let (ids, epochs) = sorted(leases);
-    let mut tx = PgTx::begin(pool, BEGIN).await?;
-    sqlx::query(REST).bind(ids).bind(epochs).bind(At(wake_at)).execute(tx.connection()).await?;
-    tx.end("COMMIT").await
+    let mut seat = desk.sit().await?;
+    sqlx::query(REST).bind(ids).bind(epochs).bind(At(wake_at)).execute(&mut seat.connection).await?;
+    seat.done();
+    Ok(())
 }

@@ -8,6 +8,7 @@
 //! statements and `LISTEN` do not work: connect directly, or let the pooler share sessions.
 
 mod backend;
+mod desk;
 mod jobs;
 mod listen;
 mod posts;

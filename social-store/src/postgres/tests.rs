@@ -26,7 +26,7 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPool},
 };
 
-use super::{PgStore, jobs, migrator};
+use super::{PgStore, desk, jobs, migrator};
 use crate::{
     backend::{Backend as _, Transaction as _},
     tests::{Shape, all_shared_tests, claim, survives},
@@ -119,7 +119,7 @@ async fn plan(connection: &mut PgConnection, sql: &str, types: &str, arguments: 
     let statements = [
         "DEALLOCATE ALL".to_owned(),
         format!("PREPARE planned ({types}) AS {sql}"),
-        format!("{}; EXPLAIN (COSTS OFF) EXECUTE planned ({arguments})", jobs::BEGIN),
+        format!("BEGIN; {}; EXPLAIN (COSTS OFF) EXECUTE planned ({arguments})", desk::PLANS),
     ];
     let mut rows = Vec::new();
     for sql in statements {

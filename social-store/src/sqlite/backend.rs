@@ -66,6 +66,7 @@ impl Backend for SqliteBackend {
     const APPEND_LOG: &'static str = "INSERT INTO post_logs (id, post_id, delivery_id, user_id, platform, event, success, attempt, response, \
          created_at) SELECT $1, post_id, id, user_id, platform, $3, $4, attempt, $5, $6 FROM deliveries WHERE id = $2";
 
+    const WRITES_IN_PARALLEL: bool = false;
     const LOCK_RATES: Option<&'static str> = None;
     const LOCK_FILES: Option<&'static str> = None;
 

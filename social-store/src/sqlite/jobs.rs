@@ -9,7 +9,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use serde::{Serialize, de::DeserializeOwned};
+use serde::Serialize;
 use social_core::store::{ClaimRequest, Held, Lease, PhaseWrite};
 use sqlx::{
     Row as _,
@@ -46,15 +46,9 @@ pub(super) const DUE: &str = due!();
 /// The same as one list.
 const DUE_LIST: &str = concat!("SELECT json_group_array(n) FROM (", due!(), ")");
 
-/// The same at the beginning of a claim. What comes from SQLite's thread costs a wake-up each time, so statements travel together.
-const BEGIN_DUE_LIST: &str = concat!("BEGIN IMMEDIATE; SELECT json_group_array(n) FROM (", due!(), ")");
-
 /// Leases the rows with the numbers in `$1`.
 pub(super) const LEASE: &str = "UPDATE deliveries SET epoch = epoch + 1, lease_until = $2, worker = $3 \
      WHERE rowid IN (SELECT value FROM json_each($1))";
-
-/// Leases, and answers with what was leased.
-static TAKE: LazyLock<String> = LazyLock::new(|| format!("{LEASE}; {}; COMMIT", *CLAIMED));
 
 /// Everything about the rows with the numbers in `$1`, as one JSON list of lists. A row travels from SQLite's thread to ours at the price of a
 /// wake-up and an allocation per column, which a claim of two hundred rows would pay two hundred times.
@@ -74,6 +68,36 @@ pub(super) static CLAIMED: LazyLock<String> = LazyLock::new(|| {
         columns.collect::<Vec<_>>().join(", ")
     )
 });
+
+/// The statements of a claim. What goes to SQLite's thread costs two wake-ups each time, so they travel together.
+struct Claim {
+    /// Begins, and lists what is due in a lane.
+    begin: String,
+    /// Leases, answers with what was leased, and ends.
+    take: String,
+    /// Ends without having taken anything.
+    leave: String,
+}
+
+impl Claim {
+    fn statements(before: &str, behind: &str) -> Self {
+        Self {
+            begin: format!("{before}BEGIN IMMEDIATE; {DUE_LIST}"),
+            take: format!("{LEASE}; {}; COMMIT{behind}", *CLAIMED),
+            leave: format!("ROLLBACK{behind}"),
+        }
+    }
+
+    /// In a database that survives a loss of power, the commit of a claim does not wait for the disk. If the power fails before the next commit
+    /// does, the claim is undone, and whoever made it is gone with the machine; nothing that builds on it can be on disk without it, since the
+    /// write-ahead log is written in order.
+    fn of(durable: bool) -> &'static Self {
+        static DURABLE: LazyLock<Claim> =
+            LazyLock::new(|| Claim::statements("PRAGMA synchronous = NORMAL; ", "; PRAGMA synchronous = FULL"));
+        static SCRATCH: LazyLock<Claim> = LazyLock::new(|| Claim::statements("", ""));
+        if durable { &DURABLE } else { &SCRATCH }
+    }
+}
 
 /// `more` is kept from one claim to the next: whether the last one took all that it might.
 pub(super) async fn claim(
@@ -98,20 +122,21 @@ pub(super) async fn claim(
         return Ok(());
     }
     let most: usize = lanes.iter().map(|lane| lane.limit).sum();
+    let sql = Claim::of(writer.is_durable());
     let mut writer = writer.lock().await?;
     let mut numbers: Vec<i64> = Vec::new();
     for (turn, lane) in lanes.iter().enumerate() {
         let due = values![lane.platform.as_str(), request.until, request.worker.as_str(), lane.limit];
-        let sql = if turn == 0 { BEGIN_DUE_LIST } else { DUE_LIST };
-        numbers.extend(list::<i64>(&writer.fetch(sql.into(), due).await?)?);
+        let first = turn == 0;
+        numbers.extend(list(&writer.fetch(if first { &*sql.begin } else { DUE_LIST }.into(), due).await?)?);
     }
     if numbers.is_empty() {
-        writer.fetch("ROLLBACK".into(), Vec::new()).await?;
+        writer.fetch((&*sql.leave).into(), Vec::new()).await?;
         writer.done();
         return Ok(());
     }
     let leased = values![Value::json(&numbers), request.lease_until, request.worker.as_str()];
-    let rows = writer.fetch(TAKE.as_str().into(), leased).await?;
+    let rows = writer.fetch((&*sql.take).into(), leased).await?;
     writer.done();
     let text = rows.first().ok_or(sqlx::Error::RowNotFound)?.try_get_unchecked::<&str, _>(0)?;
     let rows: Vec<JsonRow<'_>> =
@@ -122,7 +147,7 @@ pub(super) async fn claim(
 }
 
 /// The list that is the only column of the only row.
-fn list<T: DeserializeOwned>(rows: &[SqliteRow]) -> sqlx::Result<Vec<T>> {
+fn list(rows: &[SqliteRow]) -> sqlx::Result<Vec<i64>> {
     let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
     Reader::of(row).json()
 }

@@ -16,6 +16,7 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Writer {
     options: SqliteConnectOptions,
+    durable: bool,
     slot: Mutex<Slot>,
 }
 
@@ -34,8 +35,13 @@ pub(super) struct Guard<'a> {
 }
 
 impl Writer {
-    pub(super) fn new(options: SqliteConnectOptions) -> Self {
-        Self { options, slot: Mutex::new(Slot::Empty) }
+    /// `durable`: what is committed survives a loss of power.
+    pub(super) fn new(options: SqliteConnectOptions, durable: bool) -> Self {
+        Self { options, durable, slot: Mutex::new(Slot::Empty) }
+    }
+
+    pub(super) fn is_durable(&self) -> bool {
+        self.durable
     }
 
     pub(super) async fn lock(&self) -> sqlx::Result<Guard<'_>> {

@@ -36,7 +36,8 @@ pub(super) enum Key {
 
 /// One thing that the store has to learn.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
+// Not tagged from inside: a checkpoint is JSON that is carried along unread, which cannot be looked for behind a tag.
+#[serde(rename_all = "snake_case")]
 pub(super) enum Record {
     Outcome { before: PhaseName, since: Option<Timestamp>, write: Box<PhaseWrite> },
     Tokens(Box<KeptTokens>),
