@@ -42,7 +42,7 @@ const PIECE: usize = 1 << 20;
 struct Options {
     #[command(flatten)]
     database: DatabaseOptions,
-    /// Length of the video; X takes up to 536870912 bytes.
+    /// Length of the video.
     #[arg(long, default_value_t = 536_870_912)]
     bytes: u64,
     /// Threads of the runtime.
