@@ -705,6 +705,30 @@ async fn what_hangs_in_a_lane_leaves_its_free_places_to_the_others() {
 }
 
 #[tokio::test]
+async fn a_lane_holds_some_more_ready_than_it_lets_to_the_network() {
+    let network = FakeNetwork::default();
+    let fake = FakePlatform::new("fake", network.clone()).accounts(20).facts(|facts| facts.flow.max_in_flight = 4);
+    let shop = Shop::open(vec![fake]).await;
+    (0..4).for_each(|_| network.next("prepare", Turn::Hang));
+    for account in &shop.accounts {
+        shop.social.schedule(&shop.user, Draft::text("one of many")).on([account]).send().await.unwrap();
+    }
+    let (running, stop) = shop.run();
+    shop.until("every place is taken", async || network.calls("prepare") == 4).await;
+    for _ in 0..200 {
+        tokio::task::yield_now().await;
+    }
+    let backlog = shop.store.backlog(shop.clock.now()).await.unwrap();
+    assert_eq!(backlog.iter().map(|one| one.held).sum::<u64>(), 6, "half as many again are held");
+    assert_eq!(network.calls("prepare"), 4, "and wait for a place");
+    stop.send(()).unwrap();
+    shop.until("the worker has stopped", async || running.is_finished()).await;
+    running.await.unwrap().unwrap();
+    let backlog = shop.store.backlog(shop.clock.now()).await.unwrap();
+    assert_eq!(backlog.iter().map(|one| (one.due, one.held)).collect::<Vec<_>>(), [(20, 0)], "all are handed back");
+}
+
+#[tokio::test]
 async fn a_trickle_is_claimed_in_batches_and_still_on_time() {
     let network = FakeNetwork::default();
     let shop = Shop::open(vec![FakePlatform::new("fake", network.clone()).accounts(20)]).await;
