@@ -8,7 +8,7 @@
 use std::{env, process::Command};
 
 /// Instructions from the storing of a post to the record that it is out, on SQLite.
-const PER_POST: u64 = 2_600_000;
+const PER_POST: u64 = 2_150_000;
 /// A fifth more is a loss.
 const MOST: u64 = PER_POST + PER_POST / 5;
 /// A third less is a number to be corrected, or a post that was not made.
