@@ -1,5 +1,5 @@
-//! Group commit: what concurrent deliveries want to write travels in one transaction. One write is under way; the next batch is whatever
-//! arrived meanwhile.
+//! Group commit: what concurrent deliveries want to write travels in one transaction. One write of a queue is under way; the next batch is
+//! whatever arrived meanwhile.
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,7 +21,7 @@ use crate::{
 /// The most changes in one transaction.
 const BATCH: usize = 512;
 /// A few changes that come this soon behind others are part of a steady flow, and wait for so long for more: a transaction costs the same for one
-/// as for hundreds. What comes alone goes at once, and so does what is a batch already.
+/// as for hundreds. What comes alone goes at once, unless others went just before, and so does what is a batch already.
 const FEW: usize = 16;
 const LINGER: Duration = Duration::from_millis(1);
 /// How long a batch that must be written waits before it is tried again.

@@ -114,8 +114,28 @@ struct LaneState {
     busy: usize,
     /// Held besides, behind others of the same account.
     aside: usize,
-    /// The last claim took all that it might: there may be more, to be fetched when no more is held than can be at work.
+    /// There may be more that is due, to be fetched when no more is held than can be at work: the last claim took all that it might, or was not
+    /// made because too much is held.
     more: bool,
+}
+
+impl LaneState {
+    /// How much to claim: nothing while more is held than can be at work, then as much as may be held, so that claims are batches and there
+    /// is work for every place that becomes free.
+    fn room(&mut self, most: usize) -> usize {
+        if self.busy > most {
+            // Who asks wants to know what became due meanwhile, and is told when there is room.
+            self.more = true;
+            return 0;
+        }
+        (most + ahead(most) - self.busy).min(CLAIM_BATCH)
+    }
+
+    /// Gives a place back. Answers whether that is worth telling the claims.
+    fn free(&mut self, most: usize) -> bool {
+        self.busy = self.busy.saturating_sub(1);
+        self.more && self.busy == most
+    }
 }
 
 impl Worker {
@@ -158,7 +178,7 @@ impl Worker {
         let mut writing = tokio::spawn(writing);
         let stop = CancellationToken::new();
         let places = inner.platforms.iter().map(|(platform, adapter)| {
-            let most = in_flight.unwrap_or(adapter.descriptor().flow.max_in_flight);
+            let most = in_flight.unwrap_or(adapter.descriptor().flow.max_in_flight).max(1);
             (platform.clone(), Arc::new(Semaphore::new(most)))
         });
         let places = places.collect();
@@ -411,26 +431,19 @@ impl Run {
         change(lanes.entry(platform.clone()).or_default())
     }
 
-    /// Gives a place back. Answers whether that is worth telling the claims.
     fn free(&self, platform: &PlatformId) -> bool {
         let most = self.most(platform);
-        self.lane(platform, |lane| {
-            lane.busy = lane.busy.saturating_sub(1);
-            lane.more && lane.busy == most
-        })
+        self.lane(platform, |lane| lane.free(most))
     }
 
     fn most(&self, platform: &PlatformId) -> usize {
         let most = self.inner.platforms.get(platform).map_or(1, |platform| platform.descriptor().flow.max_in_flight);
-        self.most_in_flight.unwrap_or(most)
+        self.most_in_flight.unwrap_or(most).max(1)
     }
 
-    /// How much to claim of a network now: nothing while more is held than can be at work, then as much as may be held, so that claims are
-    /// batches and there is work for every place that becomes free.
     fn room(&self, platform: &PlatformId) -> usize {
         let most = self.most(platform);
-        let busy = self.lane(platform, |lane| lane.busy);
-        if busy > most { 0 } else { (most + ahead(most) - busy).min(CLAIM_BATCH) }
+        self.lane(platform, |lane| lane.room(most))
     }
 
     async fn serve(&self, claimed: Claimed, guard: &LeaseGuard) {
@@ -573,4 +586,24 @@ pub(crate) async fn calibrate(inner: &Inner) -> Result<(), Error> {
         clock.calibrate(offset);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::LaneState;
+
+    #[test]
+    fn a_lane_that_had_no_room_tells_when_it_has_some() {
+        let mut lane = LaneState { busy: 11, ..LaneState::default() };
+        // The last claim brought all that there was; then something becomes due, and there is no room.
+        assert_eq!(lane.room(8), 0);
+        assert_eq!([lane.free(8), lane.free(8), lane.free(8)], [false, false, true]);
+        assert_eq!(lane.room(8), 4, "as many as may be held");
+    }
+
+    #[test]
+    fn a_lane_with_nothing_more_tells_nobody() {
+        let mut lane = LaneState { busy: 9, ..LaneState::default() };
+        assert!(!lane.free(8));
+    }
 }

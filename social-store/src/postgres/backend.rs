@@ -242,10 +242,11 @@ impl Backend for PgBackend {
 
     async fn close(&self) {
         self.bell.stop();
+        // The pool first: a desk then hands out no connection any more.
+        self.pool.close().await;
         for desk in [&self.claims, &self.leases].into_iter().chain(&self.writes) {
             desk.close().await;
         }
-        self.pool.close().await;
     }
 }
 

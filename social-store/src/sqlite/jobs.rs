@@ -69,35 +69,11 @@ pub(super) static CLAIMED: LazyLock<String> = LazyLock::new(|| {
     )
 });
 
-/// The statements of a claim. What goes to SQLite's thread costs two wake-ups each time, so they travel together.
-struct Claim {
-    /// Begins, and lists what is due in a lane.
-    begin: String,
-    /// Leases, answers with what was leased, and ends.
-    take: String,
-    /// Ends without having taken anything.
-    leave: String,
-}
+/// The beginning of a claim. What goes to SQLite's thread costs two wake-ups each time, so statements travel together.
+const BEGIN_DUE_LIST: &str = concat!("BEGIN IMMEDIATE; SELECT json_group_array(n) FROM (", due!(), ")");
 
-impl Claim {
-    fn statements(before: &str, behind: &str) -> Self {
-        Self {
-            begin: format!("{before}BEGIN IMMEDIATE; {DUE_LIST}"),
-            take: format!("{LEASE}; {}; COMMIT{behind}", *CLAIMED),
-            leave: format!("ROLLBACK{behind}"),
-        }
-    }
-
-    /// In a database that survives a loss of power, the commit of a claim does not wait for the disk. If the power fails before the next commit
-    /// does, the claim is undone, and whoever made it is gone with the machine; nothing that builds on it can be on disk without it, since the
-    /// write-ahead log is written in order.
-    fn of(durable: bool) -> &'static Self {
-        static DURABLE: LazyLock<Claim> =
-            LazyLock::new(|| Claim::statements("PRAGMA synchronous = NORMAL; ", "; PRAGMA synchronous = FULL"));
-        static SCRATCH: LazyLock<Claim> = LazyLock::new(|| Claim::statements("", ""));
-        if durable { &DURABLE } else { &SCRATCH }
-    }
-}
+/// Leases, answers with what was leased, and ends.
+static TAKE: LazyLock<String> = LazyLock::new(|| format!("{LEASE}; {}; COMMIT", *CLAIMED));
 
 /// `more` is kept from one claim to the next: whether the last one took all that it might.
 pub(super) async fn claim(
@@ -122,21 +98,20 @@ pub(super) async fn claim(
         return Ok(());
     }
     let most: usize = lanes.iter().map(|lane| lane.limit).sum();
-    let sql = Claim::of(writer.is_durable());
     let mut writer = writer.lock().await?;
     let mut numbers: Vec<i64> = Vec::new();
     for (turn, lane) in lanes.iter().enumerate() {
         let due = values![lane.platform.as_str(), request.until, request.worker.as_str(), lane.limit];
         let first = turn == 0;
-        numbers.extend(list(&writer.fetch(if first { &*sql.begin } else { DUE_LIST }.into(), due).await?)?);
+        numbers.extend(list(&writer.fetch(if first { BEGIN_DUE_LIST } else { DUE_LIST }.into(), due).await?)?);
     }
     if numbers.is_empty() {
-        writer.fetch((&*sql.leave).into(), Vec::new()).await?;
+        writer.fetch("ROLLBACK".into(), Vec::new()).await?;
         writer.done();
         return Ok(());
     }
     let leased = values![Value::json(&numbers), request.lease_until, request.worker.as_str()];
-    let rows = writer.fetch((&*sql.take).into(), leased).await?;
+    let rows = writer.fetch(TAKE.as_str().into(), leased).await?;
     writer.done();
     let text = rows.first().ok_or(sqlx::Error::RowNotFound)?.try_get_unchecked::<&str, _>(0)?;
     let rows: Vec<JsonRow<'_>> =

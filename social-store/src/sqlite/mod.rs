@@ -183,7 +183,7 @@ impl SqlStore<SqliteBackend> {
             .pragma("journal_size_limit", "67108864");
         let failed = storage("store.open");
         create_private(options.get_filename()).map_err(|error| failed(error.into()))?;
-        let writer = Writer::new(options.clone(), scratch.is_none());
+        let writer = Writer::new(options.clone());
         // The first connection makes the file a WAL, before readers come that may not. SQLite does not wait for others there.
         let mut patience = BUSY.as_millis() / PAUSE.as_millis();
         let mut first = loop {

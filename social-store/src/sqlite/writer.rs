@@ -16,7 +16,6 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Writer {
     options: SqliteConnectOptions,
-    durable: bool,
     slot: Mutex<Slot>,
 }
 
@@ -35,13 +34,8 @@ pub(super) struct Guard<'a> {
 }
 
 impl Writer {
-    /// `durable`: what is committed survives a loss of power.
-    pub(super) fn new(options: SqliteConnectOptions, durable: bool) -> Self {
-        Self { options, durable, slot: Mutex::new(Slot::Empty) }
-    }
-
-    pub(super) fn is_durable(&self) -> bool {
-        self.durable
+    pub(super) fn new(options: SqliteConnectOptions) -> Self {
+        Self { options, slot: Mutex::new(Slot::Empty) }
     }
 
     pub(super) async fn lock(&self) -> sqlx::Result<Guard<'_>> {
