@@ -36,8 +36,9 @@ use crate::{
 /// A store in a PostgreSQL database. Cheap to clone; clones share their connections.
 pub type PgStore = SqlStore<PgBackend>;
 
-/// How many connections a process opens by itself.
-const CONNECTIONS: u32 = 10;
+/// How many connections a process opens by itself, beside the four of the hot path: ten processes fit into what a server allows that nobody has
+/// set up otherwise.
+const CONNECTIONS: u32 = 6;
 /// How long a caller waits for a connection, that is: how long the database may be away before callers are told.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -89,7 +90,7 @@ impl SqlStore<PgBackend> {
         Self::over(PgBackend::new(pool))
     }
 
-    /// Ten connections with time limits: 10 s to get a connection or a lock, 30 s for a statement.
+    /// Six connections with time limits (claims, changes and leases have four more): 10 s to get a connection or a lock, 30 s for a statement.
     #[must_use]
     pub fn pool_options() -> PgPoolOptions {
         PgPoolOptions::new()
