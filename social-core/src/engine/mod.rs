@@ -177,11 +177,8 @@ impl Worker {
         let (journal, writing) = Journal::grouped(inner.store.clone(), clock.clone(), wake.clone(), kept);
         let mut writing = tokio::spawn(writing);
         let stop = CancellationToken::new();
-        let places = inner.platforms.iter().map(|(platform, adapter)| {
-            let most = in_flight.unwrap_or(adapter.descriptor().flow.max_in_flight).max(1);
-            (platform.clone(), Arc::new(Semaphore::new(most)))
-        });
-        let places = places.collect();
+        let place = |platform: &PlatformId| Arc::new(Semaphore::new(most_at_work(&inner, platform, in_flight)));
+        let places = inner.platforms.keys().map(|platform| (platform.clone(), place(platform))).collect();
         let run = Arc::new(Run {
             inner,
             name,
@@ -437,8 +434,7 @@ impl Run {
     }
 
     fn most(&self, platform: &PlatformId) -> usize {
-        let most = self.inner.platforms.get(platform).map_or(1, |platform| platform.descriptor().flow.max_in_flight);
-        self.most_in_flight.unwrap_or(most).max(1)
+        most_at_work(&self.inner, platform, self.most_in_flight)
     }
 
     fn room(&self, platform: &PlatformId) -> usize {
@@ -564,6 +560,12 @@ pub(crate) async fn in_time<T>(what: &'static str, answer: impl Future<Output = 
     let answer = tokio::time::timeout(STORE_DEADLINE, answer).await;
     meter::store_took(what, asked.elapsed());
     answer.unwrap_or_else(|_| Err(Error::new(ErrorKind::Storage, what).message("the store did not answer in time")))
+}
+
+/// How many deliveries of a network can be at work at once.
+fn most_at_work(inner: &Inner, platform: &PlatformId, wanted: Option<usize>) -> usize {
+    let most = || inner.platforms.get(platform).map_or(1, |platform| platform.descriptor().flow.max_in_flight);
+    wanted.unwrap_or_else(most).max(1)
 }
 
 /// How many more than can be at work in a lane are held, ready for the places that become free.

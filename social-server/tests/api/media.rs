@@ -333,19 +333,25 @@ async fn a_signed_address_gives_the_file_and_its_ranges() {
     assert_eq!(shown.header("content-disposition"), Some("attachment; filename=\"media.pdf\""));
 }
 
-#[tokio::test]
-async fn an_address_is_fetched_through_the_guard_and_looked_into() {
+/// A world that may fetch files from a server on this machine, and that server.
+async fn fetching(files: axum::Router) -> (World, std::net::SocketAddr, tokio::task::JoinHandle<std::io::Result<()>>) {
     let web = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = web.local_addr().unwrap();
-    let files = axum::Router::new()
-        .route("/a.png", axum::routing::get(async || sample::png(16, 16)))
-        .route("/page", axum::routing::get(async || "<html>hello</html>"));
     let serving = tokio::spawn(async move { axum::serve(web, files).await });
     let world = World::with(|config| {
         config.fetch_http = social_server::config::Switch::On;
         config.fetch_ports = vec![address.port()];
         config.fetch_allow = vec!["127.0.0.1".parse().unwrap()];
     });
+    (world, address, serving)
+}
+
+#[tokio::test]
+async fn an_address_is_fetched_through_the_guard_and_looked_into() {
+    let files = axum::Router::new()
+        .route("/a.png", axum::routing::get(async || sample::png(16, 16)))
+        .route("/page", axum::routing::get(async || "<html>hello</html>"));
+    let (world, address, serving) = fetching(files).await;
     let (tenant, accounts) = world.connected("a@example.com").await;
     let to = |path: &str| json!({ "content": "a", "accounts": [accounts[0]], "media_url": format!("http://{address}{path}") });
     let post = world.post("/post/schedule", &tenant.key, to("/a.png")).await.expect(201);
@@ -363,15 +369,8 @@ async fn an_address_is_fetched_through_the_guard_and_looked_into() {
 
 #[tokio::test]
 async fn a_file_of_a_post_in_doubt_stays_and_one_of_a_refused_post_goes() {
-    let web = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = web.local_addr().unwrap();
     let files = axum::Router::new().route("/a.png", axum::routing::get(async || sample::png(16, 16)));
-    let serving = tokio::spawn(async move { axum::serve(web, files).await });
-    let world = World::with(|config| {
-        config.fetch_http = social_server::config::Switch::On;
-        config.fetch_ports = vec![address.port()];
-        config.fetch_allow = vec!["127.0.0.1".parse().unwrap()];
-    });
+    let (world, address, serving) = fetching(files).await;
     let (tenant, accounts) = world.connected("a@example.com").await;
     let body = |text: &str| json!({ "content": text, "accounts": [accounts[0]], "media_url": format!("http://{address}/a.png") });
     // The caller goes away when the post is stored and nobody has learnt of it.

@@ -10,7 +10,7 @@ use std::{
 
 use jiff::Timestamp;
 use serde::Serialize;
-use social_core::store::{ClaimRequest, Held, Lease, PhaseWrite};
+use social_core::store::{ClaimRequest, Held, Lease, LeaseAfter, PhaseWrite};
 use sqlx::{
     Row as _,
     sqlite::{SqlitePool, SqliteRow},
@@ -165,14 +165,29 @@ fn changed<'r>(row: &'r WriteColumns<'_>) -> impl Serialize + use<'r> {
     )
 }
 
-/// Rows of the history, in `$1`, for deliveries that were just written: what they have in common with those is taken from them.
-pub(super) const LOG: &str = "INSERT INTO post_logs (id, post_id, delivery_id, user_id, platform, event, success, attempt, response, created_at) \
-     SELECT unhex(w.value ->> 0), d.post_id, d.id, d.user_id, d.platform, w.value ->> 2, w.value ->> 3, d.attempt, w.value ->> 4, d.updated_at \
-     FROM jsonb_each($1) w CROSS JOIN deliveries d ON d.id = unhex(w.value ->> 1)";
+/// Rows of the history, in a list, for deliveries that were just written: what they have in common with those is taken from them.
+macro_rules! log {
+    ($list:literal, $if:literal) => {
+        concat!(
+            "INSERT INTO post_logs (id, post_id, delivery_id, user_id, platform, event, success, attempt, response, created_at) \
+             SELECT unhex(w.value ->> 0), d.post_id, d.id, d.user_id, d.platform, w.value ->> 2, w.value ->> 3, d.attempt, \
+             w.value ->> 4, d.updated_at FROM jsonb_each(",
+            $list,
+            ") w CROSS JOIN deliveries d ON d.id = unhex(w.value ->> 1)",
+            $if
+        )
+    };
+}
+pub(super) use log;
 
-fn logged<'r>(row: &'r WriteColumns<'_>) -> impl Serialize + use<'r> {
-    let log = &row.write.log;
-    (log.id.uuid().simple(), row.write.delivery.uuid().simple(), &log.event, log.success, &row.response)
+pub(super) const LOG: &str = log!("$1", "");
+
+/// For `log`, with the epoch and whether the worker goes on for those who have to ask whether the write counted.
+pub(super) fn logged<'r>(row: &'r WriteColumns<'_>) -> impl Serialize + use<'r> {
+    let (write, log) = (row.write, &row.write.log);
+    let keep = write.lease == LeaseAfter::Keep;
+    let id = write.delivery.uuid().simple();
+    (log.id.uuid().simple(), id, &log.event, log.success, &row.response, write.epoch.0, keep)
 }
 
 /// The posts of the deliveries in a list take over the status that follows from all of their deliveries. Most posts have one, for which it

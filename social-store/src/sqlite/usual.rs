@@ -12,7 +12,10 @@ use social_core::{
     store::{ErrorPatch, Held, LeaseAfter, PhaseWrite},
 };
 
-use super::{jobs::follow, writer::Writer};
+use super::{
+    jobs::{follow, log, logged},
+    writer::Writer,
+};
 use crate::{
     fault::unreadable,
     jobs::{WriteColumns, rests, status_of},
@@ -42,17 +45,14 @@ macro_rules! out {
 
 /// Rows of the history for those that counted, in `$3`. None of them moves the epoch on: where it is still the writer's, the write has
 /// counted, unless its worker goes on without a lease.
-macro_rules! log {
+macro_rules! log_counted {
     () => {
-        "INSERT INTO post_logs (id, post_id, delivery_id, user_id, platform, event, success, attempt, response, created_at) \
-         SELECT unhex(w.value ->> 0), d.post_id, d.id, d.user_id, d.platform, w.value ->> 2, w.value ->> 3, d.attempt, w.value ->> 4, \
-         d.updated_at FROM jsonb_each($3) w CROSS JOIN deliveries d \
-         ON d.id = unhex(w.value ->> 1) AND d.epoch = w.value ->> 5 AND (NOT w.value ->> 6 OR d.lease_until IS NOT NULL)"
+        log!("$3", " AND d.epoch = w.value ->> 5 AND (NOT w.value ->> 6 OR d.lease_until IS NOT NULL)")
     };
 }
 
 #[cfg(test)]
-pub(super) const EACH: [&str; 3] = [ahead!(), out!(), log!()];
+pub(super) const EACH: [&str; 3] = [ahead!(), out!(), log_counted!()];
 
 /// All of it. The rows around it tell how many rows were changed.
 const BATCH: &str = concat!(
@@ -61,7 +61,7 @@ const BATCH: &str = concat!(
     "; ",
     out!(),
     "; ",
-    log!(),
+    log_counted!(),
     "; SELECT total_changes(); ",
     follow!("$2", "'published'", " AND d.epoch = w.value ->> 1"),
     "; COMMIT"
@@ -144,11 +144,4 @@ fn out<'r>(row: &'r WriteColumns<'_>) -> impl Serialize + use<'r> {
         write.crashes,
         write.log.at.as_microsecond(),
     )
-}
-
-fn logged<'r>(row: &'r WriteColumns<'_>) -> impl Serialize + use<'r> {
-    let (write, log) = (row.write, &row.write.log);
-    let keep = write.lease == LeaseAfter::Keep;
-    let id = write.delivery.uuid().simple();
-    (log.id.uuid().simple(), id, &log.event, log.success, &row.response, write.epoch.0, keep)
 }

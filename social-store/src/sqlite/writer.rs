@@ -104,7 +104,7 @@ impl Transaction for Tx<'_> {
     type Row = SqliteRow;
 
     async fn fetch(&mut self, sql: Sql, values: Vec<Value>) -> sqlx::Result<Vec<SqliteRow>> {
-        query(sql, values).fetch_all(self.connection()).await
+        self.guard.fetch(sql, values).await
     }
 
     async fn execute(&mut self, sql: Sql, values: Vec<Value>) -> sqlx::Result<u64> {
