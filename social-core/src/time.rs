@@ -164,6 +164,12 @@ pub fn later(at: Timestamp, by: impl Into<SignedDuration>) -> Timestamp {
     at.saturating_add(by).unwrap_or(if by.is_negative() { Timestamp::MIN } else { Timestamp::MAX })
 }
 
+/// The instant without what is finer than a microsecond, which is how stores keep it.
+#[must_use]
+pub fn whole_micros(at: Timestamp) -> Timestamp {
+    Timestamp::from_microsecond(at.as_microsecond()).unwrap_or(at)
+}
+
 /// A duration with a sign; one beyond representable time becomes the longest.
 #[must_use]
 pub fn signed(by: Duration) -> SignedDuration {

@@ -17,6 +17,7 @@ pub mod backend;
 mod cursor;
 mod deletions;
 mod fault;
+mod intake;
 mod jobs;
 mod logs;
 mod media;

@@ -37,16 +37,28 @@ pub struct StoredPost {
     pub(crate) created_at: Timestamp,
     pub(crate) updated_at: Timestamp,
     pub(crate) late_limit_us: i64,
-    /// Delivery, account, platform, and the first row of the history.
-    pub(crate) deliveries: Vec<(Uuid, Uuid, String, Uuid)>,
+    pub(crate) deliveries: Vec<StoredDelivery>,
+}
+
+/// A delivery of a new post in the form of columns.
+#[derive(Debug, Clone)]
+pub(crate) struct StoredDelivery {
+    pub(crate) id: Uuid,
+    pub(crate) account: Uuid,
+    pub(crate) platform: String,
+    /// The first row of its history.
+    pub(crate) log: Uuid,
 }
 
 impl StoredPost {
     pub(crate) fn of(new: &NewPost) -> Self {
         let post = &new.post;
         let late_limit_us = i64::try_from(new.late_limit.as_micros()).unwrap_or(i64::MAX);
-        let columns = new.deliveries.iter().map(|delivery| {
-            (delivery.id.uuid(), delivery.account.uuid(), delivery.platform.as_str().to_owned(), LogId::new().uuid())
+        let columns = new.deliveries.iter().map(|delivery| StoredDelivery {
+            id: delivery.id.uuid(),
+            account: delivery.account.uuid(),
+            platform: delivery.platform.as_str().to_owned(),
+            log: LogId::new().uuid(),
         });
         Self {
             id: post.id.uuid(),

@@ -184,30 +184,6 @@ impl State {
     }
 }
 
-/// How a delivery of a new post begins.
-fn scheduled(new: &NewPost, index: usize) -> Option<Delivery> {
-    let (post, delivery) = (&new.post, new.deliveries.get(index)?);
-    Some(Delivery {
-        id: delivery.id,
-        post: post.id,
-        user: post.user,
-        account: delivery.account,
-        platform: delivery.platform.clone(),
-        phase: Phase::Scheduled,
-        attempt: 0,
-        crashes: 0,
-        epoch: Epoch(0),
-        due_at: post.scheduled_at,
-        wake_at: Some(post.scheduled_at),
-        late_limit: new.late_limit,
-        committing_since: None,
-        parts: Vec::new(),
-        error: None,
-        published_at: None,
-        updated_at: post.created_at,
-    })
-}
-
 /// Back to the beginning, for another text or time.
 fn schedule_again(row: &mut Row, edit: &Edit) {
     row.revoke();
@@ -249,7 +225,7 @@ impl PostStore for MemoryStore {
         if let Some(reason) = state.refuses(new) {
             return Err(taken("posts.insert", reason));
         }
-        let deliveries: Vec<_> = (0..new.deliveries.len()).filter_map(|index| scheduled(new, index)).collect();
+        let deliveries = new.scheduled();
         let begun = |delivery: &Delivery| {
             let at = post.created_at;
             let entry =

@@ -16,7 +16,7 @@ use crate::{
     media::{self, BytesSource, FileSource, MeasureError, MediaSource},
     platform::TextUse,
     store::{Delivery, Insert, NewDelivery, NewPost, Post, WallTime},
-    time::{later, signed},
+    time::{later, signed, whole_micros},
     trace,
     validate::{Severity, Violation},
 };
@@ -261,14 +261,18 @@ impl Social {
         let accounts = self.own_accounts(user, &accounts).await?;
         self.take_in_all(user, &mut draft).await?;
         self.check(&draft, &accounts, at).await?;
-        let now = self.inner.cx.now();
         let idempotency = key.map(|key| (key, fingerprint(&draft, &accounts, at)));
         draft.trace = trace::current();
+        // As stores keep them, so that what is answered is what is stored.
+        let now = whole_micros(self.inner.cx.now());
+        let late_limit = late_limit.unwrap_or(self.inner.late_limit);
+        let late_limit =
+            Duration::from_micros(i64::try_from(late_limit.as_micros()).unwrap_or(i64::MAX).unsigned_abs());
         let post = Post {
             id: PostId::new(),
             user,
             draft,
-            scheduled_at: at.unwrap_or(now),
+            scheduled_at: at.map_or(now, whole_micros),
             wall,
             created_at: now,
             updated_at: now,
@@ -277,7 +281,7 @@ impl Social {
             .into_iter()
             .map(|account| NewDelivery { id: DeliveryId::new(), account: account.id, platform: account.platform })
             .collect();
-        Ok(NewPost { post, deliveries, late_limit: late_limit.unwrap_or(self.inner.late_limit), idempotency })
+        Ok(NewPost { post, deliveries, late_limit, idempotency })
     }
 
     /// Refuses a draft that any of the accounts would refuse.
@@ -392,16 +396,17 @@ impl Social {
     pub(super) async fn store_post(&self, request: ScheduleRequest) -> Result<Scheduled, Error> {
         let user = request.user;
         let new = self.new_post(request).await?;
-        let (id, existing) = match self.inner.store.insert_post(&new).await? {
-            Insert::Stored => (new.post.id, false),
-            Insert::Existing(id) => (id, true),
+        let scheduled = match self.inner.store.insert_post(&new).await? {
+            Insert::Stored => Scheduled { deliveries: new.scheduled(), post: new.post, existing: false },
+            Insert::Existing(id) => self.scheduled(user, id, true).await?,
             Insert::KeyConflict => {
                 return Err(Error::conflict(OPERATION, "the key was used for another request")
                     .advice("This request was sent before with other content. Use a new key for a new post."));
             }
         };
-        tracing::info!(post.id = %id, user.id = %user, deliveries = new.deliveries.len(), existing, "post {id} is scheduled");
-        self.scheduled(user, id, existing).await
+        let Scheduled { post: Post { id, .. }, deliveries, existing } = &scheduled;
+        tracing::info!(post.id = %id, user.id = %user, deliveries = deliveries.len(), existing, "post {id} is scheduled");
+        Ok(scheduled)
     }
 
     pub(super) async fn scheduled(&self, user: UserId, id: PostId, existing: bool) -> Result<Scheduled, Error> {

@@ -12,7 +12,7 @@ use crate::{
     draft::Draft,
     error::Error,
     id::{AccountId, DeliveryId, LogId, PlatformId, PostId, UserId},
-    phase::PhaseName,
+    phase::{Phase, PhaseName},
 };
 
 /// The wall-clock wish behind an instant.
@@ -54,6 +54,34 @@ pub struct NewPost {
     pub late_limit: Duration,
     /// The caller's key with a fingerprint of what it asked for: the same key makes only one post.
     pub idempotency: Option<(String, [u8; 32])>,
+}
+
+impl NewPost {
+    /// The deliveries as they are once they are stored.
+    #[must_use]
+    pub fn scheduled(&self) -> Vec<Delivery> {
+        let post = &self.post;
+        let scheduled = |delivery: &NewDelivery| Delivery {
+            id: delivery.id,
+            post: post.id,
+            user: post.user,
+            account: delivery.account,
+            platform: delivery.platform.clone(),
+            phase: Phase::Scheduled,
+            attempt: 0,
+            crashes: 0,
+            epoch: Epoch(0),
+            due_at: post.scheduled_at,
+            wake_at: Some(post.scheduled_at),
+            late_limit: self.late_limit,
+            committing_since: None,
+            parts: Vec::new(),
+            error: None,
+            published_at: None,
+            updated_at: post.created_at,
+        };
+        self.deliveries.iter().map(scheduled).collect()
+    }
 }
 
 /// A delivery that is about to be stored. It is scheduled for the post's time; the history begins with a `scheduled` row.

@@ -18,10 +18,11 @@ use sqlx::{
 };
 use uuid::Uuid;
 
-use super::{desk::Desk, jobs, listen::Bell, posts};
+use super::{desk::Desk, jobs, listen::Bell};
 use crate::{
     backend::{Backend, Columns, Harvest, Sql, Transaction, Value, in_use},
     fault::unreadable,
+    intake::Intake,
     posts::StoredPost,
     row::Reader,
     value::postgres::{EPOCH_US, bind},
@@ -30,6 +31,7 @@ use crate::{
 /// The connections of a [`PgStore`](crate::PgStore).
 pub struct PgBackend {
     pub(super) pool: PgPool,
+    intake: Intake<PgPool>,
     claims: Desk,
     writes: [Desk; 2],
     /// Leases are prolonged although claims and writes take long.
@@ -89,7 +91,8 @@ impl PgBackend {
         let bell = Arc::new(Bell::new(pool.clone()));
         let desk = || Desk::new(pool.clone());
         let (claims, writes, leases) = (desk(), [desk(), desk()], desk());
-        Self { pool, claims, writes, leases, bell, version: OnceLock::new(), horizon: Mutex::default() }
+        let intake = Intake::new(pool.clone());
+        Self { pool, intake, claims, writes, leases, bell, version: OnceLock::new(), horizon: Mutex::default() }
     }
 
     pub(super) async fn learn_version(&self) -> sqlx::Result<()> {
@@ -176,7 +179,7 @@ impl Backend for PgBackend {
     }
 
     async fn insert_post(&self, post: StoredPost) -> sqlx::Result<Insert> {
-        posts::insert(&mut *self.pool.acquire().await?, &post).await
+        self.intake.insert(post).await
     }
 
     async fn complete_until(&self) -> sqlx::Result<Option<i64>> {

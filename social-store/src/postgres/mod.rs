@@ -137,6 +137,8 @@ impl SqlStore<PgBackend> {
     /// # Errors
     /// `Storage`; the transaction can only be rolled back then.
     pub async fn insert_post_in(transaction: &mut Transaction<'_, Postgres>, new: &NewPost) -> Result<Insert, Error> {
-        posts::insert(transaction, &crate::posts::StoredPost::of(new)).await.map_err(storage("posts.insert"))
+        let inserted = posts::insert(transaction, &[crate::posts::StoredPost::of(new)]).await;
+        let first = inserted.and_then(|inserted| inserted.into_iter().next().ok_or(sqlx::Error::RowNotFound));
+        first.map_err(storage("posts.insert"))
     }
 }

@@ -1,59 +1,98 @@
-//! Storing a post: one statement, one round trip.
+//! Storing posts: one statement for all that arrived together, one round trip.
+
+use std::collections::HashSet;
 
 use social_core::store::Insert;
-use sqlx::PgConnection;
+use sqlx::{PgConnection, postgres::PgPool};
 
 use super::backend::query;
 use crate::{
+    intake::Shelf,
     posts::StoredPost,
-    value::{Value, postgres, values},
+    row::Reader,
+    value::{
+        postgres::{At, Id, Json, text},
+        values,
+    },
 };
 
-/// Post, deliveries and the beginning of their history, or nothing at all where the key is known.
+/// Posts, their deliveries and the beginning of their history; nothing at all of a post whose key is known. Answers with what was stored.
 const INSERT: &str = "WITH p AS ( \
          INSERT INTO posts (id, user_id, content, draft, media_url, scheduled_time, local_time, time_zone, status, idempotency_key, \
              idempotency_fingerprint, created_at, updated_at) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) \
+         SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) \
          ON CONFLICT (user_id, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING RETURNING id), \
-     w AS (SELECT w.* FROM p CROSS JOIN unnest($15, $16, $17, $18) WITH ORDINALITY AS w (id, account_id, platform, log_id, place)), \
+     w AS ( \
+         SELECT w.* FROM unnest($14, $15, $16, $17, $18, $19, $20, $21, $22, $23) WITH ORDINALITY \
+             AS w (id, post_id, user_id, account_id, platform, position, due_at, late_limit_us, created_at, log_id, turn) \
+         JOIN p ON p.id = w.post_id), \
      d AS ( \
          INSERT INTO deliveries (id, post_id, user_id, account_id, platform, position, phase, due_at, wake_at, late_limit_us, updated_at) \
-         SELECT id, $1, $2, account_id, platform, place - 1, 'scheduled', $6, $6, $14, $12 FROM w), \
+         SELECT id, post_id, user_id, account_id, platform, position, 'scheduled', due_at, due_at, late_limit_us, created_at FROM w), \
      l AS ( \
          INSERT INTO post_logs (id, post_id, delivery_id, user_id, platform, event, attempt, response, created_at) \
-         SELECT log_id, $1, id, $2, platform, 'scheduled', 0, 'null'::json, $12 FROM w ORDER BY place) \
+         SELECT log_id, post_id, id, user_id, platform, 'scheduled', 0, 'null'::json, created_at FROM w ORDER BY turn) \
      SELECT id FROM p";
 
-/// Stores a post, alone or in a transaction that is under way on that connection.
-pub(super) async fn insert(connection: &mut PgConnection, post: &StoredPost) -> sqlx::Result<Insert> {
-    let (wall, key, draft) = (post.wall.as_ref(), post.key.as_ref(), &post.draft);
-    let stored = query(
-        INSERT.into(),
-        values![
-            post.id,
-            post.user,
-            draft.content.as_str(),
-            Value::Json(Some(draft.json.clone())),
-            draft.media_url.as_deref(),
-            post.scheduled_at,
-            wall.map(|(local_time, _)| local_time.as_str()),
-            wall.map(|(_, time_zone)| time_zone.as_str()),
-            post.status,
-            key.map(|(key, _)| key.as_str()),
-            key.map(|(_, fingerprint)| *fingerprint),
-            post.created_at,
-            post.updated_at,
-            post.late_limit_us,
-        ],
-    )
-    .bind(post.deliveries.iter().map(|(id, ..)| postgres::Id(*id)).collect::<Vec<_>>())
-    .bind(post.deliveries.iter().map(|(_, account, ..)| postgres::Id(*account)).collect::<Vec<_>>())
-    .bind(post.deliveries.iter().map(|(_, _, platform, _)| platform.clone()).collect::<Vec<_>>())
-    .bind(post.deliveries.iter().map(|(.., log)| postgres::Id(*log)).collect::<Vec<_>>());
-    if !stored.fetch_all(&mut *connection).await?.is_empty() {
-        return Ok(Insert::Stored);
+impl Shelf for PgPool {
+    async fn store(&self, posts: &[StoredPost]) -> sqlx::Result<Vec<Insert>> {
+        insert(&mut *self.acquire().await?, posts).await
     }
-    let known = values![post.user, key.map(|(key, _)| key.as_str())];
-    let row = query(StoredPost::BY_KEY.into(), known).fetch_one(connection).await?;
-    post.known(&row)
+}
+
+/// Stores posts, alone or in a transaction that is under way on that connection.
+pub(super) async fn insert<'p>(connection: &mut PgConnection, posts: &'p [StoredPost]) -> sqlx::Result<Vec<Insert>> {
+    // In the order of keys: two groups that meet the same ones do not wait for each other.
+    let mut sorted: Vec<_> = posts.iter().collect();
+    sorted.sort_by_key(|post| (post.user, post.key.as_ref().map(|(key, _)| key)));
+    macro_rules! posts {
+        ($post:ident => $column:expr) => {
+            sorted.iter().map(|$post| $column).collect::<Vec<_>>()
+        };
+    }
+    let places =
+        |post: &'p StoredPost| (0_i64..).zip(&post.deliveries).map(move |(place, delivery)| (post, place, delivery));
+    let rows: Vec<_> = sorted.iter().copied().flat_map(places).collect();
+    macro_rules! rows {
+        ($row:pat => $column:expr) => {
+            rows.iter().map(|$row| $column).collect::<Vec<_>>()
+        };
+    }
+    let stored = sqlx::query(INSERT)
+        .bind(posts!(post => Id(post.id)))
+        .bind(posts!(post => Id(post.user)))
+        .bind(posts!(post => text(post.draft.content.clone())))
+        .bind(posts!(post => Json(post.draft.json.clone())))
+        .bind(posts!(post => post.draft.media_url.clone().map(text)))
+        .bind(posts!(post => At(post.scheduled_at)))
+        .bind(posts!(post => post.wall.as_ref().map(|(local_time, _)| text(local_time.clone()))))
+        .bind(posts!(post => post.wall.as_ref().map(|(_, time_zone)| text(time_zone.clone()))))
+        .bind(posts!(post => post.status))
+        .bind(posts!(post => post.key.as_ref().map(|(key, _)| text(key.clone()))))
+        .bind(posts!(post => post.key.as_ref().map(|(_, fingerprint)| fingerprint.to_vec())))
+        .bind(posts!(post => At(post.created_at)))
+        .bind(posts!(post => At(post.updated_at)))
+        .bind(rows!((_, _, delivery) => Id(delivery.id)))
+        .bind(rows!((post, ..) => Id(post.id)))
+        .bind(rows!((post, ..) => Id(post.user)))
+        .bind(rows!((_, _, delivery) => Id(delivery.account)))
+        .bind(rows!((_, _, delivery) => delivery.platform.clone()))
+        .bind(rows!((_, place, _) => *place))
+        .bind(rows!((post, ..) => At(post.scheduled_at)))
+        .bind(rows!((post, ..) => post.late_limit_us))
+        .bind(rows!((post, ..) => At(post.created_at)))
+        .bind(rows!((_, _, delivery) => Id(delivery.log)))
+        .fetch_all(&mut *connection)
+        .await?;
+    let stored: HashSet<_> = stored.iter().map(|row| Reader::of(row).id()).collect::<sqlx::Result<_>>()?;
+    let mut answers = Vec::with_capacity(posts.len());
+    for post in posts {
+        if stored.contains(&post.id) {
+            answers.push(Insert::Stored);
+            continue;
+        }
+        let known = values![post.user, post.key.as_ref().map(|(key, _)| key.as_str())];
+        answers.push(post.known(&query(StoredPost::BY_KEY.into(), known).fetch_one(&mut *connection).await?)?);
+    }
+    Ok(answers)
 }

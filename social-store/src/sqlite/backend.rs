@@ -1,6 +1,9 @@
 //! SQLite's side of the seam.
 
-use std::{borrow::Cow, sync::atomic::AtomicBool};
+use std::{
+    borrow::Cow,
+    sync::{Arc, atomic::AtomicBool},
+};
 
 use jiff::{SignedDuration, Timestamp};
 use social_core::store::{ClaimRequest, Held, Insert, Lease, PhaseWrite};
@@ -13,12 +16,12 @@ use uuid::Uuid;
 
 use super::{
     Scratch, jobs,
-    posts::Intake,
     writer::{Tx, Writer, query},
 };
 use crate::{
     backend::{Backend, Columns, Harvest, Sql, Value, in_use},
     fault::unreadable,
+    intake::Intake,
     posts::StoredPost,
 };
 
@@ -28,9 +31,9 @@ const SAME_CLOCK: SignedDuration = SignedDuration::from_secs(1);
 /// The connections of a [`SqliteStore`](crate::SqliteStore).
 pub struct SqliteBackend {
     pub(super) options: SqliteConnectOptions,
-    pub(super) writer: std::sync::Arc<Writer>,
+    pub(super) writer: Arc<Writer>,
     readers: SqlitePool,
-    intake: Intake,
+    intake: Intake<Arc<Writer>>,
     more_due: AtomicBool,
     wake: Notify,
     version: String,
@@ -46,8 +49,8 @@ impl SqliteBackend {
         version: String,
         scratch: Option<Scratch>,
     ) -> Self {
-        let writer = std::sync::Arc::new(writer);
-        let intake = Intake::new(std::sync::Arc::clone(&writer));
+        let writer = Arc::new(writer);
+        let intake = Intake::new(Arc::clone(&writer));
         let more_due = AtomicBool::new(false);
         Self { options, writer, readers, intake, more_due, wake: Notify::new(), version, _scratch: scratch }
     }

@@ -1,105 +1,19 @@
-//! Storing posts: those that arrive together are stored together.
+//! Storing posts, those that arrived together in one transaction.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use social_core::store::{Insert, NewPost};
 use sqlx::{Sqlite, sqlite::SqliteConnection};
-use tokio::sync::oneshot;
 
 use super::{
     groups, portions,
     writer::{Writer, query},
 };
-use crate::{backend::Transaction as _, posts::StoredPost, value::values};
+use crate::{backend::Transaction as _, intake::Shelf, posts::StoredPost, value::values};
 
-/// How many posts share a transaction at most.
-const GROUP: usize = 256;
-
-/// Takes posts in. Each commit waits for the disk, so while one is under way the next posts gather and share the one after it.
-#[derive(Debug, Clone)]
-pub(super) struct Intake {
-    writer: Arc<Writer>,
-    queue: Arc<Mutex<Queue>>,
-}
-
-#[derive(Debug, Default)]
-struct Queue {
-    waiting: Vec<Arrival>,
-    /// Whether somebody is storing what waits.
-    busy: bool,
-}
-
-#[derive(Debug)]
-struct Arrival {
-    post: StoredPost,
-    answer: oneshot::Sender<sqlx::Result<Insert>>,
-}
-
-impl Intake {
-    pub(super) fn new(writer: Arc<Writer>) -> Self {
-        Self { writer, queue: Arc::default() }
-    }
-
-    pub(super) async fn insert(&self, post: StoredPost) -> sqlx::Result<Insert> {
-        let (answer, stored) = oneshot::channel();
-        if self.arrive(Arrival { post, answer }) {
-            // A task of its own: a caller that gives up must not take the posts of the others with it.
-            tokio::spawn(self.clone().store_all());
-        }
-        // The task ends only with the runtime.
-        stored.await.unwrap_or(Err(sqlx::Error::WorkerCrashed))
-    }
-
-    /// Puts a post into the queue. Answers whether somebody has to be found who stores it.
-    fn arrive(&self, arrival: Arrival) -> bool {
-        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        queue.waiting.push(arrival);
-        !std::mem::replace(&mut queue.busy, true)
-    }
-
-    /// The next posts to be stored together; none ends the work.
-    fn next(&self) -> Vec<Arrival> {
-        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = queue.waiting.len().min(GROUP);
-        queue.busy = count > 0;
-        queue.waiting.drain(..count).collect()
-    }
-
-    async fn store_all(self) {
-        loop {
-            let (posts, answers): (Vec<_>, Vec<_>) =
-                self.next().into_iter().map(|arrival| (arrival.post, arrival.answer)).unzip();
-            if posts.is_empty() {
-                return;
-            }
-            match self.store(&posts).await {
-                Ok(inserted) => {
-                    for (answer, inserted) in answers.into_iter().zip(inserted) {
-                        let _ = answer.send(Ok(inserted));
-                    }
-                }
-                // One of them breaks a rule, and it must not stand in the way of the others.
-                Err(error) if posts.len() > 1 && breaks_a_rule(&error) => {
-                    for (answer, post) in answers.into_iter().zip(posts.chunks(1)) {
-                        let alone = self.store(post).await;
-                        let _ = answer.send(
-                            alone.and_then(|inserted| inserted.into_iter().next().ok_or(sqlx::Error::RowNotFound)),
-                        );
-                    }
-                }
-                Err(error) => {
-                    let said = error.to_string();
-                    let mut error = Some(error);
-                    for answer in answers {
-                        let _ = answer.send(Err(error.take().unwrap_or_else(|| sqlx::Error::Protocol(said.clone()))));
-                    }
-                }
-            }
-        }
-    }
-
+impl Shelf for Arc<Writer> {
     async fn store(&self, posts: &[StoredPost]) -> sqlx::Result<Vec<Insert>> {
-        let mut tx = self.writer.begin().await?;
+        let mut tx = self.begin().await?;
         let mut inserted = Vec::with_capacity(posts.len());
         for post in posts {
             inserted.push(insert(tx.connection(), post).await?);
@@ -107,11 +21,6 @@ impl Intake {
         tx.commit().await?;
         Ok(inserted)
     }
-}
-
-/// Whether a statement failed because of what it wanted to store, and not because of the database.
-fn breaks_a_rule(error: &sqlx::Error) -> bool {
-    error.as_database_error().is_some_and(|error| error.kind() != sqlx::error::ErrorKind::Other)
 }
 
 /// Stores a post in somebody's transaction.
@@ -152,20 +61,21 @@ async fn insert(connection: &mut SqliteConnection, post: &StoredPost) -> sqlx::R
     let mut position = 0_i64;
     for portion in portions(&post.deliveries) {
         let (mut rows, mut logs) = (Vec::new(), Vec::new());
-        for (id, account, platform, log) in portion {
+        for delivery in portion {
+            let platform = delivery.platform.as_str();
             rows.extend(values![
-                *id,
+                delivery.id,
                 post.id,
                 post.user,
-                *account,
-                platform.as_str(),
+                delivery.account,
+                platform,
                 position,
                 post.scheduled_at,
                 post.scheduled_at,
                 post.late_limit_us,
                 post.created_at,
             ]);
-            logs.extend(values![*log, post.id, *id, post.user, platform.as_str(), post.created_at]);
+            logs.extend(values![delivery.log, post.id, delivery.id, post.user, platform, post.created_at]);
             position += 1;
         }
         let sql = format!(
