@@ -50,6 +50,25 @@ pub(crate) fn rests(phase: PhaseName) -> bool {
     !matches!(phase, PhaseName::Preparing | PhaseName::Ready | PhaseName::Committing | PhaseName::Settling)
 }
 
+fn is_plain(write: &PhaseWrite) -> bool {
+    write.part.is_none() && write.wake_at.is_none() && write.due_at.is_none()
+}
+
+/// Whether its worker goes on and nothing but the phase and what belongs to it changes, as with the write-ahead of every post.
+pub(crate) fn is_ahead(write: &PhaseWrite) -> bool {
+    write.lease == LeaseAfter::Keep && !rests(write.phase) && write.error == ErrorPatch::Keep && is_plain(write)
+}
+
+/// Whether a delivery is out and nothing is left to do, as with most posts.
+pub(crate) fn is_out(write: &PhaseWrite) -> bool {
+    write.lease == LeaseAfter::Release
+        && write.phase == PhaseName::Published
+        && write.error == ErrorPatch::Clear
+        && write.remote.is_some()
+        && write.committing_since.is_none()
+        && is_plain(write)
+}
+
 /// A write in the form of columns.
 #[derive(Debug)]
 pub(crate) struct WriteColumns<'w> {

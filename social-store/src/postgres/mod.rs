@@ -14,6 +14,8 @@ mod listen;
 mod posts;
 #[cfg(test)]
 mod tests;
+mod usual;
+mod writes;
 
 use std::{str::FromStr as _, time::Duration};
 

@@ -26,7 +26,7 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPool},
 };
 
-use super::{PgStore, desk, jobs, migrator};
+use super::{PgStore, desk, jobs, migrator, usual, writes};
 use crate::{
     backend::{Backend as _, Transaction as _},
     tests::{Shape, all_shared_tests, claim, survives},
@@ -135,6 +135,9 @@ async fn no_statement_of_the_hot_path_walks_a_table() {
     const RECORD: &str = "uuid[], bigint[], text[], text[], json[], boolean[], text[], text[], timestamptz[], json[], bigint[], bigint[], \
          timestamptz[], timestamptz[], timestamptz[], boolean[], text[], bigint[], uuid[], text[], boolean[], json[], timestamptz[], \
          text[], bigint[]";
+    const AHEAD: &str = "uuid[], bigint[], text[], json[], bigint[], bigint[], timestamptz[], uuid[], text[], boolean[], json[], timestamptz[]";
+    const OUT: &str =
+        "uuid[], bigint[], text[], text[], bigint[], bigint[], uuid[], text[], boolean[], json[], timestamptz[]";
     let Some((store, database)) = make().await else { return };
     let mut connection = PgConnection::connect(&database.url()).await.unwrap();
     for (rows, analyze) in [(0, true), (20, true), (20_000, false), (0, true)] {
@@ -145,15 +148,20 @@ async fn no_statement_of_the_hot_path_walks_a_table() {
         for batch in [1, 500] {
             let ids = format!("array_fill(gen_random_uuid(), ARRAY[{batch}])");
             let ones = format!("array_fill(1::bigint, ARRAY[{batch}])");
-            let mut record: Vec<_> = RECORD.split(',').map(|_| "NULL").collect();
-            (record[0], record[1]) = (&ids, &ones);
+            let nulls = |types: &str| {
+                let mut values: Vec<_> = types.split(',').map(|_| "NULL").collect();
+                (values[0], values[1]) = (&ids, &ones);
+                values.join(", ")
+            };
             let statements = [
                 (
                     jobs::CLAIM,
                     "text[], bigint[], timestamptz, text, timestamptz",
                     "ARRAY['x', 'y'], ARRAY[200, 200], now(), 'w', now()".to_owned(),
                 ),
-                (jobs::RECORD, RECORD, record.join(", ")),
+                (writes::RECORD, RECORD, nulls(RECORD)),
+                (usual::AHEAD, AHEAD, nulls(AHEAD)),
+                (usual::OUT, OUT, nulls(OUT)),
                 (jobs::RENEW, "uuid[], bigint[], timestamptz", format!("{ids}, {ones}, now()")),
                 (jobs::REST, "uuid[], bigint[], timestamptz", format!("{ids}, {ones}, now()")),
             ];

@@ -50,6 +50,8 @@ const BUSY: Duration = Duration::from_secs(5);
 /// Between two tries where SQLite does not wait by itself.
 const PAUSE: Duration = Duration::from_millis(20);
 const READERS: u32 = 4;
+/// In kibibytes, as SQLite wants it: negative. Readers find in the cache of the operating system what they do not keep themselves.
+const READERS_CACHE: &str = "-256";
 
 pub(crate) fn migrator() -> Migrator {
     let mut migrator = sqlx::migrate!("migrations/sqlite");
@@ -202,7 +204,7 @@ impl SqlStore<SqliteBackend> {
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)
             .test_before_acquire(false)
-            .connect_lazy_with(options.clone().pragma("query_only", "ON"));
+            .connect_lazy_with(options.clone().pragma("query_only", "ON").pragma("cache_size", READERS_CACHE));
         Ok(Self::over(SqliteBackend::new(options, writer, readers, version, scratch)))
     }
 }

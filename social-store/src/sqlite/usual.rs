@@ -7,10 +7,7 @@ use std::collections::HashSet;
 
 use jiff::Timestamp;
 use serde::Serialize;
-use social_core::{
-    phase::PhaseName,
-    store::{ErrorPatch, Held, LeaseAfter, PhaseWrite},
-};
+use social_core::store::{Held, LeaseAfter, PhaseWrite};
 
 use super::{
     jobs::{follow, log, logged},
@@ -18,7 +15,7 @@ use super::{
 };
 use crate::{
     fault::unreadable,
-    jobs::{WriteColumns, rests, status_of},
+    jobs::{WriteColumns, is_ahead, is_out, status_of},
     row::Reader,
     value::{Value, values},
 };
@@ -75,23 +72,6 @@ const WRITTEN: &str = "SELECT d.id FROM jsonb_each($1) w CROSS JOIN deliveries d
 pub(super) fn is_usual(writes: &[PhaseWrite]) -> bool {
     let mut seen = HashSet::with_capacity(writes.len());
     writes.iter().all(|write| (is_ahead(write) || is_out(write)) && seen.insert(write.delivery))
-}
-
-fn is_plain(write: &PhaseWrite) -> bool {
-    write.part.is_none() && write.wake_at.is_none() && write.due_at.is_none()
-}
-
-fn is_ahead(write: &PhaseWrite) -> bool {
-    write.lease == LeaseAfter::Keep && !rests(write.phase) && write.error == ErrorPatch::Keep && is_plain(write)
-}
-
-fn is_out(write: &PhaseWrite) -> bool {
-    write.lease == LeaseAfter::Release
-        && write.phase == PhaseName::Published
-        && write.error == ErrorPatch::Clear
-        && write.remote.is_some()
-        && write.committing_since.is_none()
-        && is_plain(write)
 }
 
 /// Makes the writes of a usual batch.

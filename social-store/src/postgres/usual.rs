@@ -1,0 +1,150 @@
+//! The two writes that every post needs: the write-ahead, and that it is out. Each has a statement that carries no more than it must.
+
+use social_core::store::PhaseWrite;
+use sqlx::PgConnection;
+
+use super::writes::Counted;
+use crate::{
+    jobs::WriteColumns,
+    value::postgres::{At, Id, Json, text},
+};
+
+/// Writes after which their worker goes on; they count under a lease only. (What is held has a worker. Said in this way, the planner finds
+/// the rows by their ids and does not look through everything that is held.)
+pub(super) const AHEAD: &str = "WITH u AS ( \
+         UPDATE deliveries d SET phase = w.phase, checkpoint = w.checkpoint, attempt = w.attempt, crashes = w.crashes, wake_at = NULL, \
+             committing_since = w.committing_since, updated_at = w.at \
+         FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) \
+             AS w (id, epoch, phase, checkpoint, attempt, crashes, committing_since, log_id, event, success, response, at) \
+         WHERE d.id = w.id AND d.epoch = w.epoch AND d.worker IS NOT NULL \
+         RETURNING w.log_id, d.post_id, d.id, d.user_id, d.platform, w.event, w.success, w.attempt, w.response, w.at) \
+     INSERT INTO post_logs (id, post_id, delivery_id, user_id, platform, event, success, attempt, response, created_at) \
+     SELECT * FROM u RETURNING delivery_id, NULL::uuid";
+
+/// Writes after which a delivery is out. A post with one delivery is out with it.
+pub(super) const OUT: &str = "WITH u AS ( \
+         UPDATE deliveries d SET phase = 'published', checkpoint = NULL, remote_id = w.remote_id, permalink = w.permalink, published_at = w.at, \
+             attempt = w.attempt, crashes = w.crashes, wake_at = NULL, committing_since = NULL, error = NULL, updated_at = w.at, \
+             lease_until = NULL, worker = NULL \
+         FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) \
+             AS w (id, epoch, remote_id, permalink, attempt, crashes, log_id, event, success, response, at) \
+         WHERE d.id = w.id AND d.epoch = w.epoch \
+         RETURNING w.log_id, d.post_id, d.id, d.user_id, d.platform, w.event, w.success, w.attempt, w.response, w.at), \
+     l AS ( \
+         INSERT INTO post_logs (id, post_id, delivery_id, user_id, platform, event, success, attempt, response, created_at) \
+         SELECT * FROM u), \
+     s AS MATERIALIZED ( \
+         SELECT id, post_id, EXISTS (SELECT 1 FROM deliveries o WHERE o.post_id = u.post_id AND o.id <> u.id) AS several FROM u), \
+     p AS ( \
+         UPDATE posts p SET status = 'published' FROM s WHERE p.id = s.post_id AND NOT s.several) \
+     SELECT id, CASE WHEN several THEN post_id END FROM s";
+
+/// The columns of both.
+#[derive(Default)]
+struct Common {
+    id: Vec<Id>,
+    epoch: Vec<i64>,
+    attempt: Vec<i64>,
+    crashes: Vec<i64>,
+    log_id: Vec<Id>,
+    event: Vec<String>,
+    success: Vec<Option<bool>>,
+    response: Vec<Json>,
+    at: Vec<At>,
+}
+
+impl Common {
+    fn push(&mut self, row: WriteColumns<'_>) {
+        let write = row.write;
+        self.id.push(Id(write.delivery.uuid()));
+        self.epoch.push(write.epoch.0);
+        self.attempt.push(write.attempt.into());
+        self.crashes.push(write.crashes.into());
+        self.log_id.push(Id(write.log.id.uuid()));
+        self.event.push(text(write.log.event.clone()));
+        self.success.push(write.log.success);
+        self.response.push(Json(row.response));
+        self.at.push(At(write.log.at));
+    }
+}
+
+/// The columns of [`AHEAD`].
+#[derive(Default)]
+pub(super) struct Aheads {
+    common: Common,
+    phase: Vec<&'static str>,
+    checkpoint: Vec<Option<Json>>,
+    committing_since: Vec<Option<At>>,
+}
+
+impl Aheads {
+    pub(super) fn push(&mut self, write: &PhaseWrite) {
+        let mut row = WriteColumns::of(write);
+        self.phase.push(write.phase.as_str());
+        self.checkpoint.push(row.checkpoint.take().map(Json));
+        self.committing_since.push(write.committing_since.map(At));
+        self.common.push(row);
+    }
+
+    pub(super) async fn write(self, connection: &mut PgConnection, counted: &mut Counted) -> sqlx::Result<()> {
+        let common = self.common;
+        if common.id.is_empty() {
+            return Ok(());
+        }
+        let rows = sqlx::query(AHEAD)
+            .bind(common.id)
+            .bind(common.epoch)
+            .bind(self.phase)
+            .bind(self.checkpoint)
+            .bind(common.attempt)
+            .bind(common.crashes)
+            .bind(self.committing_since)
+            .bind(common.log_id)
+            .bind(common.event)
+            .bind(common.success)
+            .bind(common.response)
+            .bind(common.at)
+            .fetch_all(connection)
+            .await?;
+        counted.take(&rows)
+    }
+}
+
+/// The columns of [`OUT`].
+#[derive(Default)]
+pub(super) struct Outs {
+    common: Common,
+    remote_id: Vec<Option<String>>,
+    permalink: Vec<Option<String>>,
+}
+
+impl Outs {
+    pub(super) fn push(&mut self, write: &PhaseWrite) {
+        let row = WriteColumns::of(write);
+        self.remote_id.push(row.remote_id().map(text));
+        self.permalink.push(row.permalink().map(text));
+        self.common.push(row);
+    }
+
+    pub(super) async fn write(self, connection: &mut PgConnection, counted: &mut Counted) -> sqlx::Result<()> {
+        let common = self.common;
+        if common.id.is_empty() {
+            return Ok(());
+        }
+        let rows = sqlx::query(OUT)
+            .bind(common.id)
+            .bind(common.epoch)
+            .bind(self.remote_id)
+            .bind(self.permalink)
+            .bind(common.attempt)
+            .bind(common.crashes)
+            .bind(common.log_id)
+            .bind(common.event)
+            .bind(common.success)
+            .bind(common.response)
+            .bind(common.at)
+            .fetch_all(connection)
+            .await?;
+        counted.take(&rows)
+    }
+}
