@@ -45,6 +45,10 @@ impl<S: Shelf> Intake<S> {
         Self { shelf: Arc::new(shelf), queue: Arc::default() }
     }
 
+    pub(crate) fn shelf(&self) -> &S {
+        &self.shelf
+    }
+
     pub(crate) async fn insert(&self, post: StoredPost) -> sqlx::Result<Insert> {
         let (answer, stored) = oneshot::channel();
         if self.arrive(Arrival { post, answer }) {
@@ -106,6 +110,6 @@ impl<S: Shelf> Intake<S> {
 }
 
 /// Whether a statement failed because of what it wanted to store, and not because of the database.
-fn breaks_a_rule(error: &sqlx::Error) -> bool {
+pub(crate) fn breaks_a_rule(error: &sqlx::Error) -> bool {
     error.as_database_error().is_some_and(|error| error.kind() != sqlx::error::ErrorKind::Other)
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use social_core::{
     error::Error,
     id::{DeliveryId, LogId, PostId, UserId},
@@ -23,6 +23,9 @@ use crate::{
     row::{Reader, delivery, delivery_columns, post, post_columns},
     value::{Value, json, values},
 };
+
+/// Workers look for what becomes due by themselves several times within this; only what is due sooner is worth telling them.
+const SOON: SignedDuration = SignedDuration::from_secs(60);
 
 /// A new post in the form of columns, made before anything is locked.
 #[derive(Debug, Clone)]
@@ -294,7 +297,7 @@ impl<B: Backend> PostStore for SqlStore<B> {
             return Err(Error::storage("posts.insert", "a post needs a delivery"));
         }
         let inserted = self.backend.insert_post(StoredPost::of(new)).await.map_err(storage("posts.insert"))?;
-        if inserted == Insert::Stored {
+        if inserted == Insert::Stored && new.post.scheduled_at.duration_since(new.post.created_at) < SOON {
             self.backend.wake();
         }
         Ok(inserted)

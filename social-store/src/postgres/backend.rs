@@ -31,7 +31,7 @@ use crate::{
 /// The connections of a [`PgStore`](crate::PgStore).
 pub struct PgBackend {
     pub(super) pool: PgPool,
-    intake: Intake<PgPool>,
+    intake: Intake<Desk>,
     claims: Desk,
     writes: [Desk; 2],
     /// Leases are prolonged although claims and writes take long.
@@ -90,9 +90,9 @@ impl PgBackend {
     pub(super) fn new(pool: PgPool) -> Self {
         let bell = Arc::new(Bell::new(pool.clone()));
         let desk = || Desk::new(pool.clone());
-        let (claims, writes, leases) = (desk(), [desk(), desk()], desk());
-        let intake = Intake::new(pool.clone());
-        Self { pool, intake, claims, writes, leases, bell, version: OnceLock::new(), horizon: Mutex::default() }
+        let (claims, writes, leases, intake) = (desk(), [desk(), desk()], desk(), Intake::new(desk()));
+        let (version, horizon) = (OnceLock::new(), Mutex::default());
+        Self { pool, intake, claims, writes, leases, bell, version, horizon }
     }
 
     pub(super) async fn learn_version(&self) -> sqlx::Result<()> {
@@ -247,7 +247,7 @@ impl Backend for PgBackend {
         self.bell.stop();
         // The pool first: a desk then hands out no connection any more.
         self.pool.close().await;
-        for desk in [&self.claims, &self.leases].into_iter().chain(&self.writes) {
+        for desk in [&self.claims, &self.leases, self.intake.shelf()].into_iter().chain(&self.writes) {
             desk.close().await;
         }
     }

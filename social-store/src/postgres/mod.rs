@@ -38,9 +38,8 @@ use crate::{
 /// A store in a PostgreSQL database. Cheap to clone; clones share their connections.
 pub type PgStore = SqlStore<PgBackend>;
 
-/// How many connections a process opens by itself, beside the four of the hot path: ten processes fit into what a server allows that nobody has
-/// set up otherwise.
-const CONNECTIONS: u32 = 6;
+/// How many connections a process opens by itself, beside the five of the hot path: ten in all, of which a worker without the API needs nine.
+const CONNECTIONS: u32 = 5;
 /// How long a caller waits for a connection, that is: how long the database may be away before callers are told.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -92,7 +91,7 @@ impl SqlStore<PgBackend> {
         Self::over(PgBackend::new(pool))
     }
 
-    /// Six connections with time limits (claims, changes and leases have four more): 10 s to get a connection or a lock, 30 s for a statement.
+    /// Five connections with time limits (claims, changes, leases and new posts have five more): 10 s to get a connection or a lock, 30 s for a statement.
     #[must_use]
     pub fn pool_options() -> PgPoolOptions {
         PgPoolOptions::new()

@@ -3,11 +3,11 @@
 use std::collections::HashSet;
 
 use social_core::store::Insert;
-use sqlx::{PgConnection, postgres::PgPool};
+use sqlx::PgConnection;
 
-use super::backend::query;
+use super::{backend::query, desk::Desk};
 use crate::{
-    intake::Shelf,
+    intake::{Shelf, breaks_a_rule},
     posts::StoredPost,
     row::Reader,
     value::{
@@ -25,7 +25,7 @@ const INSERT: &str = "WITH p AS ( \
      w AS ( \
          SELECT w.* FROM unnest($14, $15, $16, $17, $18, $19, $20, $21, $22, $23) WITH ORDINALITY \
              AS w (id, post_id, user_id, account_id, platform, position, due_at, late_limit_us, created_at, log_id, turn) \
-         JOIN p ON p.id = w.post_id), \
+         WHERE w.post_id = ANY (ARRAY(SELECT id FROM p))), \
      d AS ( \
          INSERT INTO deliveries (id, post_id, user_id, account_id, platform, position, phase, due_at, wake_at, late_limit_us, updated_at) \
          SELECT id, post_id, user_id, account_id, platform, position, 'scheduled', due_at, due_at, late_limit_us, created_at FROM w), \
@@ -34,9 +34,14 @@ const INSERT: &str = "WITH p AS ( \
          SELECT log_id, post_id, id, user_id, platform, 'scheduled', 0, 'null'::json, created_at FROM w ORDER BY turn) \
      SELECT id FROM p";
 
-impl Shelf for PgPool {
+impl Shelf for Desk {
     async fn store(&self, posts: &[StoredPost]) -> sqlx::Result<Vec<Insert>> {
-        insert(&mut *self.acquire().await?, posts).await
+        let mut seat = self.sit().await?;
+        let inserted = insert(&mut seat.connection, posts).await;
+        if inserted.as_ref().err().is_none_or(breaks_a_rule) {
+            seat.done();
+        }
+        inserted
     }
 }
 
