@@ -60,8 +60,10 @@ struct Block {
     until: i64,
     /// Refusals in a row.
     strikes: u32,
-    /// Until when a probe may be out; 0 if none is.
+    /// Until when a probe may be out, ours or another worker's; 0 if none is.
     probe_until: i64,
+    /// Another worker told of it.
+    heard: bool,
 }
 
 /// Callers that were told to wait: `count` units are promised from `base` on, as much per window as it allows.
@@ -219,7 +221,7 @@ impl Bucket {
             None => 1,
         };
         let until = stated.unwrap_or_else(|| unstated_end(rule, now, strikes));
-        rare.block = Some(Block { until, strikes, probe_until: 0 });
+        rare.block = Some(Block { until, strikes, probe_until: 0, heard: false });
         rare.change = Some(BlockChange::Until(instant(until)));
     }
 
@@ -307,21 +309,29 @@ impl Bucket {
         if self.rare.as_ref().is_some_and(|rare| rare.change.is_some()) {
             return;
         }
-        match blocked_until.filter(|until| *until > now) {
-            Some(until) => {
+        match blocked_until {
+            Some(until) if until > now => {
                 let rare = self.rare.get_or_insert_default();
                 let known = rare.block.map_or(0, |block| block.until.max(block.probe_until));
                 // Our own block or probe comes back as an echo.
-                if until > known {
-                    let strikes = rare.block.map_or(1, |block| block.strikes);
-                    rare.block = Some(Block { until: until.min(now + longest(rule)), strikes, probe_until: 0 });
+                if until <= known {
+                    return;
+                }
+                match &mut rare.block {
+                    // Another worker finds out whether it is over, which may take no longer than this.
+                    Some(block) if now >= block.until && until <= now + PROBE_LEASE => block.probe_until = until,
+                    block => {
+                        let strikes = block.map_or(1, |block| block.strikes);
+                        let until = until.min(now + longest(rule));
+                        *block = Some(Block { until, strikes, probe_until: 0, heard: true });
+                    }
                 }
             }
+            Some(_) => {}
+            // Another worker's probe was accepted. A block of our own that has not ended is newer than that.
             None => {
-                // Another worker's probe was accepted.
                 if let Some(rare) = &mut self.rare
-                    && blocked_until.is_none()
-                    && rare.block.is_some_and(|block| now >= block.until && now >= block.probe_until)
+                    && rare.block.is_some_and(|block| block.heard || now >= block.until)
                 {
                     rare.block = None;
                 }

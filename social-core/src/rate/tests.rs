@@ -557,14 +557,35 @@ fn a_block_and_its_probe_are_shared() {
     let probe = go(one.reserve(at(100), &keys, WAITED));
     table.exchange(at(100), &one);
     table.exchange(at(100), &two);
-    let _ = wait(two.reserve(at(101), &keys_of(&two, 1), WAITED));
+    let meanwhile = wait(two.reserve(at(101), &keys_of(&two, 1), WAITED));
+    assert_eq!(meanwhile.reason, WaitReason::Probing);
+    assert!(meanwhile.until < at(120), "it is worth asking again soon: {meanwhile:?}");
     one.settle(at(102), probe, Outcome::Accepted);
     table.exchange(at(103), &one);
     table.exchange(at(103), &one);
     table.exchange(at(103), &two);
-    assert!(!go(one.reserve(at(104), &keys, WAITED)).is_probe());
-    // The second worker had noted the probe's lease as a block; the lift ends it at the latest with that lease.
-    assert!(go(two.reserve(at(161), &keys_of(&two, 1), WAITED)).issued > 0);
+    for (worker, turn) in [(&one, WAITED), (&two, WAITED), (&two, NEW)] {
+        assert!(!go(worker.reserve(at(104), &keys_of(worker, 1), turn)).is_probe());
+    }
+}
+
+#[test]
+fn a_block_that_was_only_heard_of_ends_with_the_lift() {
+    let make = || ledger(vec![rule("post", RateScope::Account, 100)]);
+    let (one, two, mut table) = (make(), make(), Table::default());
+    let keys = keys_of(&one, 1);
+    let refused = Outcome::Refused { scope: None, until: Some(at(100)) };
+    one.settle(at(0), go(one.reserve(at(0), &keys, NEW)), refused);
+    table.exchange(at(1), &one);
+    // The second worker begins when the first finds out whether it is over, and hears of nothing but that probe.
+    let probe = go(one.reserve(at(100), &keys, WAITED));
+    table.exchange(at(100), &one);
+    table.exchange(at(100), &two);
+    assert_eq!(wait(two.reserve(at(101), &keys_of(&two, 1), NEW)).reason, WaitReason::Blocked);
+    one.settle(at(102), probe, Outcome::Accepted);
+    table.exchange(at(103), &one);
+    table.exchange(at(103), &two);
+    assert!(!go(two.reserve(at(104), &keys_of(&two, 1), NEW)).is_probe());
 }
 
 #[test]
