@@ -190,6 +190,56 @@ async fn no_statement_of_the_hot_path_walks_a_table() {
     assert_eq!(claim(&store, "a", secs(0), 10).await.len(), 10);
 }
 
+/// However long the history: a claim reads its index in order, and of the tables no more than what it claims. Takes minutes:
+/// `cargo test --release -p social-store --features postgres -- --ignored five_million`.
+#[tokio::test]
+#[ignore = "fills a table with five million rows"]
+async fn a_claim_reads_no_more_with_five_million_rows_of_history() {
+    const HISTORY: &str = "SET session_replication_role = replica; \
+         INSERT INTO deliveries (id, post_id, user_id, account_id, platform, position, phase, due_at, late_limit_us, remote_id, published_at, \
+             updated_at) \
+         SELECT gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), md5((n % 10000)::text)::uuid, 'x', 0, 'published', \
+             '2025-01-01'::timestamptz + n * interval '1 s', 0, n, '2025-01-01'::timestamptz + n * interval '1 s', \
+             '2025-01-01'::timestamptz + n * interval '1 s' \
+         FROM generate_series(1, 5000000) n; \
+         SET session_replication_role = origin; VACUUM (ANALYZE) deliveries";
+    let Some((store, database)) = make().await else { return };
+    let mut connection = PgConnection::connect(&database.url()).await.unwrap();
+    fill(&mut connection, 1000).await;
+    let before = claim_pages(&mut connection).await;
+    for statement in HISTORY.split("; ") {
+        connection.execute(sqlx::raw_sql(statement)).await.unwrap();
+    }
+    let after = claim_pages(&mut connection).await;
+    eprintln!("pages of a claim of 200: {before} without history, {after} with five million rows");
+    assert!(after < before + before / 4, "a claim of 200 looked at {after} pages instead of {before}");
+    assert_eq!(claim(&store, "a", secs(0), 200).await.len(), 200);
+}
+
+/// How many pages a claim of 200 looks at. It is rolled back.
+async fn claim_pages(connection: &mut PgConnection) -> u64 {
+    let sql = format!(
+        "{}; PREPARE counted (text[], bigint[], timestamptz, text, timestamptz) AS {}; BEGIN; \
+         EXPLAIN (ANALYZE, BUFFERS, COSTS OFF, TIMING OFF) EXECUTE counted (ARRAY['x'], ARRAY[200], now(), 'w', now()); ROLLBACK; \
+         DEALLOCATE counted",
+        desk::PLANS,
+        jobs::CLAIM
+    );
+    let rows = connection.fetch_all(sqlx::raw_sql(sqlx::AssertSqlSafe(sql))).await.unwrap();
+    let plan: Vec<String> = rows.iter().map(|row| sqlx::Row::get(row, 0)).collect();
+    assert!(plan.iter().any(|line| line.contains("Index Scan using deliveries_claimable")), "{plan:#?}");
+    assert!(!plan.iter().any(|line| line.contains("Seq Scan") || line.contains("Sort")), "{plan:#?}");
+    // The first step is the whole statement.
+    let pages = plan.iter().find(|line| line.contains("Buffers: shared")).unwrap();
+    let count = |kind: &str| {
+        pages
+            .split(&format!("{kind}="))
+            .nth(1)
+            .map_or(0, |rest| rest.split_whitespace().next().unwrap().parse::<u64>().unwrap())
+    };
+    count("hit") + count("read")
+}
+
 /// Adds that many due deliveries, each of its own account.
 async fn fill(connection: &mut PgConnection, rows: i64) {
     let user = uuid::Uuid::now_v7();

@@ -7,7 +7,7 @@ use social_core::{
     error::ErrorKind,
     id::UserId,
     phase::PhaseName,
-    store::{AdminStore as _, Held, Insert, JobStore as _, PostStore as _, TokenStore as _},
+    store::{AdminStore as _, Held, Insert, JobStore as _, Lease, PostStore as _, TokenStore as _},
     time::later,
 };
 use social_testkit::{
@@ -160,6 +160,46 @@ async fn no_statement_of_the_hot_path_walks_a_table() {
     for index in ["COVERING INDEX deliveries_claim", "INDEX deliveries_busy", "COVERING INDEX deliveries_parked"] {
         assert!(depth.contains(index), "{index}: {depth}");
     }
+}
+
+/// However long the history: a claim takes no longer. Takes minutes: `cargo test --release -p social-store -- --ignored five_million`.
+#[tokio::test]
+#[ignore = "fills a table with five million rows"]
+async fn a_claim_takes_no_longer_with_five_million_rows_of_history() {
+    let (_dir, url) = file();
+    let store = SqliteStore::open(&url).await.unwrap();
+    let user = UserId::new();
+    let connected = connect(&store, user, &X, 1).await;
+    for _ in 0..1000 {
+        schedule(&store, user, &connected.accounts, t0()).await;
+    }
+    let fastest = async || {
+        let mut fastest = std::time::Duration::MAX;
+        for _ in 0..5 {
+            let began = std::time::Instant::now();
+            let held = claim(&store, "a", t0(), 200).await;
+            fastest = fastest.min(began.elapsed());
+            assert_eq!(held.len(), 200);
+            let leases: Vec<_> =
+                held.iter().map(|one| Lease { delivery: one.delivery.id, epoch: one.delivery.epoch }).collect();
+            store.rest(&leases, t0()).await.unwrap();
+        }
+        fastest
+    };
+    let before = fastest().await;
+    pragma(&store, "PRAGMA foreign_keys = OFF").await;
+    pragma(
+        &store,
+        "WITH RECURSIVE c (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < 5000000) \
+         INSERT INTO deliveries (id, post_id, user_id, account_id, platform, position, phase, due_at, late_limit_us, remote_id, published_at, \
+             updated_at) \
+         SELECT randomblob(16), randomblob(16), randomblob(16), unhex(printf('%032d', n % 10000)), 'x', 0, 'published', n, 0, CAST(n AS TEXT), \
+             n, n FROM c",
+    )
+    .await;
+    let after = fastest().await;
+    eprintln!("a claim of 200: {before:?} without history, {after:?} with five million rows");
+    assert!(after < before * 2, "a claim of 200 took {after:?} instead of {before:?}");
 }
 
 #[tokio::test]
