@@ -12,7 +12,6 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use serde_json::json;
-use tokio::sync::OwnedSemaphorePermit;
 use tracing::Instrument as _;
 
 use self::write::as_json;
@@ -20,7 +19,7 @@ use crate::{
     account::{AccountStatus, TokenSet},
     context::PublishContext,
     draft::Draft,
-    engine::{Journal, LeaseGuard},
+    engine::{Journal, LeaseGuard, Seat},
     error::{Actor, Effect, Error, ErrorKind, Retry},
     phase::{Duty, Event, Phase, PhaseName, invariant},
     platform::{Committed, Platform, Prepared},
@@ -72,8 +71,8 @@ pub(crate) struct Driver<'a> {
     waited: bool,
     /// Reserved before preparing, because the first call finds out whether a block is over.
     early: Option<Permit>,
-    /// The place at the network that this run takes. It is free for the next one when the last answer is there: recording needs none.
-    place: Option<OwnedSemaphorePermit>,
+    /// What this run takes of its network's lane.
+    seat: Option<Seat>,
 }
 
 /// What to do after a step.
@@ -86,12 +85,12 @@ impl<'a> Driver<'a> {
     pub(crate) fn new(inner: &'a Arc<Inner>, journal: &'a Journal, lease: &'a LeaseGuard, claimed: Claimed) -> Self {
         let waited = claimed.delivery.phase.name() == PhaseName::AwaitingLimit;
         let draft = claimed.draft.resolve(&claimed.delivery.platform, claimed.delivery.account);
-        Self { inner, journal, lease, claimed, draft, refreshed: false, waited, early: None, place: None }
+        Self { inner, journal, lease, claimed, draft, refreshed: false, waited, early: None, seat: None }
     }
 
-    /// Gives the run its place at the network.
-    pub(crate) fn at(self, place: Option<OwnedSemaphorePermit>) -> Self {
-        Self { place, ..self }
+    /// Gives the run its seat in the network's lane.
+    pub(crate) fn at(self, seat: Seat) -> Self {
+        Self { seat: Some(seat), ..self }
     }
 
     /// Goes on until the delivery rests, is lost, or is handed back.
@@ -344,7 +343,9 @@ impl<'a> Driver<'a> {
         self.inner.rates.settle(self.now(), permit, outcome);
         match answer {
             Ok(Committed::Published(remote)) => {
-                self.place = None;
+                if let Some(seat) = &mut self.seat {
+                    seat.leave_network();
+                }
                 self.published(remote).await
             }
             Ok(Committed::Next { at, part }) => self.part_published(at, part, false).await,

@@ -1,6 +1,7 @@
 //! The engine: claims what is due, publishes it, keeps what it holds, and lets go cleanly.
 
 mod journal;
+mod lane;
 mod lease;
 mod retention;
 pub(crate) mod spill;
@@ -14,15 +15,15 @@ use std::{
 
 use futures_util::FutureExt as _;
 use jiff::Timestamp;
-use tokio::{
-    sync::{Notify, Semaphore},
-    task::JoinSet,
-};
+use tokio::{sync::Notify, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use self::lease::Leases;
 pub(crate) use self::retention::{keep_named, tidy};
-pub(crate) use self::{journal::Journal, lease::LeaseGuard};
+pub(crate) use self::{journal::Journal, lane::Seat, lease::LeaseGuard};
+use self::{
+    lane::{CLAIM_BATCH, Lane},
+    lease::Leases,
+};
 pub use self::{
     retention::{Retention, Tidied},
     spill::Recovered,
@@ -33,9 +34,10 @@ use crate::{
     error::{Error, ErrorKind},
     id::{AccountId, PlatformId},
     meter,
+    platform::Platform,
     rate::BucketDelta,
     social::Inner,
-    store::{ClaimRequest, Claimed, Lane, Lease},
+    store::{self, ClaimRequest, Claimed, Lease},
     time::{later, signed},
 };
 
@@ -44,13 +46,6 @@ const CLAIM_AHEAD: Duration = Duration::from_millis(750);
 /// So long before their time the next ones are fetched at the latest. What wakes up in between comes along: a steady trickle is claimed a
 /// few times per second and not one by one.
 const CLAIM_LATEST: Duration = Duration::from_millis(250);
-/// The most that one claim takes from one network.
-const CLAIM_BATCH: usize = 200;
-/// One account takes so many places of its network's lane at the most, or a quarter of a small one. What it has beyond that waits beside
-/// the lane, so that a long queue of one account does not keep the others out.
-const ACCOUNT_PLACES: usize = 16;
-/// So many deliveries of a network may wait beside its lane; beyond that they take places like all others.
-const MOST_ASIDE: usize = 4096;
 /// Something may have become due without anybody telling: look at least this often.
 const SLOW_POLL: Duration = Duration::from_secs(15);
 /// After a claim that found nothing although something was due (it belongs to another worker for now), and after a failure of the store.
@@ -93,49 +88,14 @@ struct Run {
     stop: CancellationToken,
     wake: Arc<Notify>,
     accounts: Mutex<HashMap<AccountId, VecDeque<Waiting>>>,
-    lanes: Mutex<HashMap<PlatformId, LaneState>>,
-    /// The places of each lane for deliveries that are at work at the network. What is claimed beyond that waits for one.
-    places: HashMap<PlatformId, Arc<Semaphore>>,
-    most_in_flight: Option<usize>,
+    lanes: HashMap<PlatformId, Arc<Lane>>,
 }
 
 /// A claimed delivery that waits for its account.
 struct Waiting {
     claimed: Claimed,
     guard: LeaseGuard,
-    /// It waits behind so many of its account that it takes no place in the lane yet.
-    aside: bool,
-}
-
-/// How full a network's lane is.
-#[derive(Debug, Default, Clone, Copy)]
-struct LaneState {
-    /// At work, or held for the next free place.
-    busy: usize,
-    /// Held besides, behind others of the same account.
-    aside: usize,
-    /// There may be more that is due, to be fetched when no more is held than can be at work: the last claim took all that it might, or was not
-    /// made because too much is held.
-    more: bool,
-}
-
-impl LaneState {
-    /// How much to claim: nothing while more is held than can be at work, then as much as may be held, so that claims are batches and there
-    /// is work for every place that becomes free.
-    fn room(&mut self, most: usize) -> usize {
-        if self.busy > most {
-            // Who asks wants to know what became due meanwhile, and is told when there is room.
-            self.more = true;
-            return 0;
-        }
-        (most + ahead(most) - self.busy).min(CLAIM_BATCH)
-    }
-
-    /// Gives a place back. Answers whether that is worth telling the claims.
-    fn free(&mut self, most: usize) -> bool {
-        self.busy = self.busy.saturating_sub(1);
-        self.more && self.busy == most
-    }
+    seat: Seat,
 }
 
 impl Worker {
@@ -177,8 +137,9 @@ impl Worker {
         let (journal, writing) = Journal::grouped(inner.store.clone(), clock.clone(), wake.clone(), kept);
         let mut writing = tokio::spawn(writing);
         let stop = CancellationToken::new();
-        let place = |platform: &PlatformId| Arc::new(Semaphore::new(most_at_work(&inner, platform, in_flight)));
-        let places = inner.platforms.keys().map(|platform| (platform.clone(), place(platform))).collect();
+        let most = |platform: &Arc<dyn Platform>| in_flight.unwrap_or(platform.descriptor().flow.max_in_flight).max(1);
+        let lane = |platform| Lane::new(most(platform), wake.clone());
+        let lanes = inner.platforms.iter().map(|(id, platform)| (id.clone(), lane(platform))).collect();
         let run = Arc::new(Run {
             inner,
             name,
@@ -187,9 +148,7 @@ impl Worker {
             stop: stop.clone(),
             wake,
             accounts: Mutex::default(),
-            lanes: Mutex::default(),
-            places,
-            most_in_flight: in_flight,
+            lanes,
         });
         tracing::info!(worker = %run.name, "worker {} has started", run.name);
         let mut background = JoinSet::new();
@@ -298,7 +257,7 @@ impl Run {
         while !self.stop.is_cancelled() {
             while tasks.try_join_next().is_some() {}
             let now = clock.now();
-            let lanes = lanes(&self.inner, |platform| self.room(platform));
+            let lanes = lanes(&self.inner, |platform| self.lanes.get(platform).map_or(0, |lane| lane.room()));
             let platforms: Vec<PlatformId> = lanes.iter().map(|lane| lane.platform.clone()).collect();
             let ends = clock.monotonic() + self.inner.lease;
             let request = ClaimRequest {
@@ -320,7 +279,9 @@ impl Run {
                         let got = claimed.iter().filter(|one| one.delivery.platform == asked.platform).count();
                         let full = got >= asked.limit;
                         more |= full;
-                        self.lane(&asked.platform, |lane| lane.more = full);
+                        if let Some(lane) = self.lanes.get(&asked.platform) {
+                            lane.claimed(full);
+                        }
                     }
                     claimed.into_iter().for_each(|one| self.dispatch(one, ends, tasks));
                     if more {
@@ -366,24 +327,16 @@ impl Run {
 
     /// Hands a claimed delivery to its account's task: one visible call at a time per account, in order.
     fn dispatch(self: &Arc<Self>, claimed: Claimed, ends: Duration, tasks: &mut JoinSet<()>) {
+        // Only networks with a lane are claimed.
+        let Some(lane) = self.lanes.get(&claimed.delivery.platform) else { return };
         let lease = Lease { delivery: claimed.delivery.id, epoch: claimed.delivery.epoch };
         let guard = LeaseGuard::new(lease, ends, self.stop.clone(), self.inner.cx.clock().clone());
         self.leases.insert(guard.clone());
-        let (account, platform) = (claimed.delivery.account, claimed.delivery.platform.clone());
-        let places = ACCOUNT_PLACES.min(self.most(&platform).div_ceil(4));
+        let account = claimed.delivery.account;
         let mut accounts = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
         // The one that is being served is not in its queue any more.
-        let ahead = accounts.get(&account).map_or(0, |queue| queue.len() + 1);
-        let aside = self.lane(&platform, |lane| {
-            let aside = ahead >= places && lane.aside < MOST_ASIDE;
-            if aside {
-                lane.aside += 1;
-            } else {
-                lane.busy += 1;
-            }
-            aside
-        });
-        let waiting = Waiting { claimed, guard, aside };
+        let seat = lane.enter(accounts.get(&account).map_or(0, |queue| queue.len() + 1));
+        let waiting = Waiting { claimed, guard, seat };
         if let Some(queue) = accounts.get_mut(&account) {
             queue.push_back(waiting);
         } else {
@@ -403,58 +356,27 @@ impl Run {
                 }
                 next
             };
-            let Some(Waiting { claimed, guard, aside }) = next else { return };
-            let platform = claimed.delivery.platform.clone();
-            if aside {
-                self.lane(&platform, |lane| {
-                    lane.aside = lane.aside.saturating_sub(1);
-                    lane.busy += 1;
-                });
-            }
+            let Some(Waiting { claimed, guard, mut seat }) = next else { return };
+            seat.come_forward();
             let lease = guard.lease();
             // A panic in an adapter must not take the account's queue and its leases with it.
-            if AssertUnwindSafe(self.serve(claimed, &guard)).catch_unwind().await.is_err() {
+            if AssertUnwindSafe(self.serve(claimed, &guard, seat)).catch_unwind().await.is_err() {
                 tracing::error!(delivery.id = %lease.delivery, "a run with a delivery panicked; it is found again when its lease has ended");
             }
             self.leases.remove(lease.delivery, lease.epoch);
-            if self.free(&platform) {
-                self.wake.notify_one();
-            }
         }
     }
 
-    fn lane<T>(&self, platform: &PlatformId, change: impl FnOnce(&mut LaneState) -> T) -> T {
-        let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
-        change(lanes.entry(platform.clone()).or_default())
-    }
-
-    fn free(&self, platform: &PlatformId) -> bool {
-        let most = self.most(platform);
-        self.lane(platform, |lane| lane.free(most))
-    }
-
-    fn most(&self, platform: &PlatformId) -> usize {
-        most_at_work(&self.inner, platform, self.most_in_flight)
-    }
-
-    fn room(&self, platform: &PlatformId) -> usize {
-        let most = self.most(platform);
-        self.lane(platform, |lane| lane.room(most))
-    }
-
-    async fn serve(&self, claimed: Claimed, guard: &LeaseGuard) {
+    async fn serve(&self, claimed: Claimed, guard: &LeaseGuard, mut seat: Seat) {
         let id = claimed.delivery.id;
         let wake_at = claimed.delivery.wake_at.unwrap_or_else(|| self.inner.cx.now());
         let ready = async {
             // Never early.
             self.inner.cx.clock().sleep_until(wake_at).await;
-            match self.places.get(&claimed.delivery.platform) {
-                Some(places) => places.clone().acquire_owned().await.ok(),
-                None => None,
-            }
+            seat.take_place().await;
         };
-        let place = tokio::select! {
-            place = ready => place,
+        tokio::select! {
+            () = ready => {}
             () = guard.lost() => return,
             () = guard.stop_requested() => {
                 if let Err(error) = self.journal.rest(guard.lease(), wake_at).await {
@@ -463,7 +385,7 @@ impl Run {
                 return;
             }
         };
-        match Driver::new(&self.inner, &self.journal, guard, claimed).at(place).run().await {
+        match Driver::new(&self.inner, &self.journal, guard, claimed).at(seat).run().await {
             Ok(stopped) => tracing::debug!(delivery.id = %id, ?stopped, "a run with a delivery ended"),
             Err(error) => {
                 hand_back_after(&self.journal, &self.inner, guard.lease(), &error).await;
@@ -562,20 +484,10 @@ pub(crate) async fn in_time<T>(what: &'static str, answer: impl Future<Output = 
     answer.unwrap_or_else(|_| Err(Error::new(ErrorKind::Storage, what).message("the store did not answer in time")))
 }
 
-/// How many deliveries of a network can be at work at once.
-fn most_at_work(inner: &Inner, platform: &PlatformId, wanted: Option<usize>) -> usize {
-    let most = || inner.platforms.get(platform).map_or(1, |platform| platform.descriptor().flow.max_in_flight);
-    wanted.unwrap_or_else(most).max(1)
-}
-
-/// How many more than can be at work in a lane are held, ready for the places that become free.
-fn ahead(most: usize) -> usize {
-    (most / 2).clamp(1, CLAIM_BATCH)
-}
-
 /// How much of what to claim; networks without room are left out.
-fn lanes(inner: &Inner, room: impl Fn(&PlatformId) -> usize) -> Vec<Lane> {
-    let lanes = inner.platforms.keys().map(|platform| Lane { platform: platform.clone(), limit: room(platform) });
+fn lanes(inner: &Inner, room: impl Fn(&PlatformId) -> usize) -> Vec<store::Lane> {
+    let lanes =
+        inner.platforms.keys().map(|platform| store::Lane { platform: platform.clone(), limit: room(platform) });
     lanes.filter(|lane| lane.limit > 0).collect()
 }
 
@@ -588,24 +500,4 @@ pub(crate) async fn calibrate(inner: &Inner) -> Result<(), Error> {
         clock.calibrate(offset);
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::LaneState;
-
-    #[test]
-    fn a_lane_that_had_no_room_tells_when_it_has_some() {
-        let mut lane = LaneState { busy: 11, ..LaneState::default() };
-        // The last claim brought all that there was; then something becomes due, and there is no room.
-        assert_eq!(lane.room(8), 0);
-        assert_eq!([lane.free(8), lane.free(8), lane.free(8)], [false, false, true]);
-        assert_eq!(lane.room(8), 4, "as many as may be held");
-    }
-
-    #[test]
-    fn a_lane_with_nothing_more_tells_nobody() {
-        let mut lane = LaneState { busy: 9, ..LaneState::default() };
-        assert!(!lane.free(8));
-    }
 }
