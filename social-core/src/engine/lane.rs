@@ -212,7 +212,8 @@ mod tests {
         let mut seats: Vec<_> = (0..5).map(|ahead| lane.enter(ahead)).collect();
         assert_eq!(lane.state().busy, 2, "a quarter of the lane");
         seats[4].come_forward();
-        assert_eq!((lane.state().busy, lane.state().aside), (3, 2));
+        let state = lane.state();
+        assert_eq!((state.busy, state.aside), (3, 2));
     }
 
     #[tokio::test]
