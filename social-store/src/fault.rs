@@ -6,7 +6,24 @@ use social_core::Error;
 
 /// Turns an error of sqlx into ours: the source says which rule was broken and where, never which values broke it, and no address.
 pub(crate) fn storage(operation: &'static str) -> impl Fn(sqlx::Error) -> Error {
-    move |error| Error::storage(operation, Fault::of(&error))
+    move |error| {
+        let failed = Error::storage(operation, Fault::of(&error));
+        match known(&error) {
+            Some(message) => failed.message(message),
+            None => failed,
+        }
+    }
+}
+
+/// What operators can mend, said so that they see it in a log.
+fn known(error: &sqlx::Error) -> Option<&'static str> {
+    let code = error.as_database_error().and_then(|error| error.code());
+    match (error, code.as_deref()) {
+        (sqlx::Error::PoolTimedOut, _) | (_, Some("53300")) => {
+            Some("there was no connection to the database in time: it does not answer, or all that it allows are taken")
+        }
+        _ => None,
+    }
 }
 
 /// The same for a migration.

@@ -50,7 +50,7 @@ pub async fn open_store(url: &str, pace: Pace) -> Result<Arc<dyn Store>, Failure
 pub enum Kind {
     /// A file in a temporary folder.
     Sqlite,
-    /// A private cluster from installed programs, with the settings that PostgreSQL is shipped with.
+    /// A private cluster from installed programs, with the settings that PostgreSQL is shipped with, but for 300 connections.
     Postgres,
 }
 
@@ -91,7 +91,7 @@ impl Database {
                 Self { kind, url, cluster: None }
             }
             Kind::Postgres => {
-                let cluster = Server::start_as_shipped().ok_or("PostgreSQL's server programs are not installed")?;
+                let cluster = Server::start_for_many().ok_or("PostgreSQL's server programs are not installed")?;
                 Self { kind, url: cluster.admin_url(), cluster: Some(cluster) }
             }
         })

@@ -39,7 +39,7 @@ struct Options {
     #[arg(long, default_value_t = 1)]
     workers: usize,
     /// How many deliveries one worker has in flight.
-    #[arg(long, default_value_t = 200)]
+    #[arg(long, default_value_t = 150)]
     in_flight: usize,
     /// Threads of the runtime.
     #[arg(long, default_value_t = 1)]

@@ -25,14 +25,12 @@ pub(super) struct Lane {
 
 #[derive(Debug, Default)]
 struct State {
-    /// At work at the network, or held for the next free place.
+    /// At work at the network, on the way from there to the store, or held for the next free place.
     busy: usize,
     /// Held besides, behind others of the same account.
     aside: usize,
-    /// Done with the network, and on the way to the store.
-    recording: usize,
-    /// There may be more that is due, to be fetched when there is room: the last claim took all that it might, or was not made because too much
-    /// is held.
+    /// There may be more that is due, to be fetched when no more is held than can be at work: the last claim took all that it might, or was not
+    /// made because too much is held.
     more: bool,
 }
 
@@ -41,8 +39,8 @@ impl Lane {
         Arc::new(Self { most, places: Arc::new(Semaphore::new(most)), state: Mutex::default(), wake })
     }
 
-    /// How much to claim: nothing while half of what may be held ready is left, or the store is behind with recording; then as much as may be
-    /// held, so that claims are batches and there is work for every place that becomes free while a claim is on its way.
+    /// How much to claim: nothing while more is held than can be at work, then as much as may be held, so that claims are batches and there is
+    /// work for every place that becomes free.
     pub(super) fn room(&self) -> usize {
         let mut state = self.state();
         if !self.has_room(&state) {
@@ -73,7 +71,7 @@ impl Lane {
     }
 
     fn has_room(&self, state: &State) -> bool {
-        state.busy <= self.most + self.ahead() / 2 && state.recording <= 2 * self.most
+        state.busy <= self.most
     }
 
     /// Moves a delivery on, or out, and tells if there is room now for what was left behind.
@@ -100,7 +98,6 @@ impl State {
         match at {
             At::Aside => &mut self.aside,
             At::Lane => &mut self.busy,
-            At::Store => &mut self.recording,
         }
     }
 }
@@ -109,7 +106,6 @@ impl State {
 enum At {
     Aside,
     Lane,
-    Store,
 }
 
 /// What a delivery takes of its lane. Dropped, it is free for the next one.
@@ -124,7 +120,8 @@ impl Seat {
     /// It is its account's turn: what waited beside the lane is in it now.
     pub(super) fn come_forward(&mut self) {
         if self.at == At::Aside {
-            self.go_to(At::Lane);
+            self.lane.move_on(At::Aside, Some(At::Lane));
+            self.at = At::Lane;
         }
     }
 
@@ -134,15 +131,9 @@ impl Seat {
         self.place = Arc::clone(&self.lane.places).acquire_owned().await.ok();
     }
 
-    /// The network has given its last answer: recording it needs no place there.
+    /// It is out: recording that needs no place at the network.
     pub(crate) fn leave_network(&mut self) {
         self.place = None;
-        self.go_to(At::Store);
-    }
-
-    fn go_to(&mut self, to: At) {
-        self.lane.move_on(self.at, Some(to));
-        self.at = to;
     }
 }
 
@@ -173,11 +164,11 @@ mod tests {
         let mut seats: Vec<_> = (0..12).map(|_| lane.enter(0)).collect();
         // The last claim brought all that there was; then something becomes due, and there is no room.
         assert_eq!(lane.room(), 0);
+        seats.truncate(9);
+        assert!(!told(&wake), "9 are held");
         drop(seats.pop());
-        assert!(!told(&wake), "11 are held");
-        drop(seats.pop());
-        assert!(told(&wake), "half of what may be held ready is used up");
-        assert_eq!(lane.room(), 2, "as many as may be held");
+        assert!(told(&wake), "as many as can be at work");
+        assert_eq!(lane.room(), 4, "as many as may be held");
         drop(seats);
         assert!(!told(&wake), "once is enough");
     }
@@ -189,21 +180,6 @@ mod tests {
         lane.claimed(false);
         drop(seats);
         assert!(!told(&wake));
-    }
-
-    #[test]
-    fn what_is_recorded_makes_room_until_the_store_is_behind() {
-        let (lane, wake) = lane(8);
-        let mut seats: Vec<_> = (0..17).map(|_| lane.enter(0)).collect();
-        for seat in &mut seats[..16] {
-            seat.leave_network();
-        }
-        assert_eq!(lane.room(), 11, "16 are being recorded");
-        seats[16].leave_network();
-        assert_eq!(lane.room(), 0, "17 are");
-        drop(seats.pop());
-        assert!(told(&wake));
-        assert_eq!(lane.room(), 12);
     }
 
     #[test]

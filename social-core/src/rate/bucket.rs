@@ -212,7 +212,7 @@ impl Bucket {
             Some(block) if now < block.until => {
                 // Answers to calls that were under way when the block began say nothing new.
                 if let Some(stated) = stated.filter(|stated| *stated > block.until) {
-                    block.until = stated;
+                    (block.until, block.heard) = (stated, false);
                     rare.change = Some(BlockChange::Until(instant(stated)));
                 }
                 return;
@@ -244,9 +244,14 @@ impl Bucket {
         self.pause_probe(now + PROBE_AGAIN);
     }
 
-    /// A probe was not made: the next caller may.
+    /// A probe was not made: the next caller may. Nobody is told: what others know of the block has not changed, or was lifted meanwhile.
     pub(super) fn probe_unused(&mut self, now: i64) {
-        self.pause_probe(now);
+        if let Some(rare) = &mut self.rare
+            && let Some(block) = &mut rare.block
+        {
+            block.probe_until = now;
+            rare.change = None;
+        }
     }
 
     fn pause_probe(&mut self, until: i64) {

@@ -357,7 +357,7 @@ pub trait JobStore: Debug + Send + Sync + 'static {
         Ok(SignedDuration::ZERO)
     }
 
-    /// Completes when something may have become due earlier than was known: a post scheduled, here or by another process. May complete for no
-    /// reason; may miss something, which a slow poll finds.
+    /// Completes when something may have become due earlier than was known: a post scheduled, here or by another process, that is due within a
+    /// minute. May complete for no reason; may miss something, which a slow poll finds.
     async fn woken(&self);
 }

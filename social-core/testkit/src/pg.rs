@@ -39,6 +39,8 @@ const FOR_TESTS: &str = "-c fsync=off -c full_page_writes=off -c max_connections
      -c autovacuum_naptime=5s";
 /// As it is shipped.
 const AS_SHIPPED: &str = "";
+/// As it is shipped, but for connections: enough for thirty processes of ten.
+const FOR_MANY: &str = "-c max_connections=300";
 
 impl Server {
     /// The server of this process: the one that `TEST_DATABASE_URL` names, otherwise a private one that all tests of the process share.
@@ -80,7 +82,16 @@ impl Server {
         Self::start_with(AS_SHIPPED)
     }
 
-    /// The same with its files below `folder`, whose path has to be short, since a socket lies there too. `None` as with
+    /// The same with connections for thirty processes of ten.
+    ///
+    /// # Panics
+    /// As [`shared`](Self::shared).
+    #[must_use]
+    pub fn start_for_many() -> Option<Self> {
+        Self::start_with(FOR_MANY)
+    }
+
+    /// [`start_as_shipped`](Self::start_as_shipped) with its files below `folder`, whose path has to be short, since a socket lies there too. `None` as with
     /// [`shared`](Self::shared).
     ///
     /// # Panics

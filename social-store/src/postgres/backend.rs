@@ -18,7 +18,7 @@ use sqlx::{
 };
 use uuid::Uuid;
 
-use super::{desk::Desk, jobs, listen::Bell};
+use super::{desk::Desk, jobs, listen::Bell, posts::PostShelf};
 use crate::{
     backend::{Backend, Columns, Harvest, Sql, Transaction, Value, in_use},
     fault::unreadable,
@@ -31,7 +31,7 @@ use crate::{
 /// The connections of a [`PgStore`](crate::PgStore).
 pub struct PgBackend {
     pub(super) pool: PgPool,
-    intake: Intake<Desk>,
+    intake: Intake<PostShelf>,
     claims: Desk,
     writes: [Desk; 2],
     /// Leases are prolonged although claims and writes take long.
@@ -89,8 +89,9 @@ struct Horizon {
 impl PgBackend {
     pub(super) fn new(pool: PgPool) -> Self {
         let bell = Arc::new(Bell::new(pool.clone()));
-        let desk = || Desk::new(pool.clone());
-        let (claims, writes, leases, intake) = (desk(), [desk(), desk()], desk(), Intake::new(desk()));
+        let desk = || Desk::new(pool.clone(), "");
+        let (claims, writes, leases, intake) =
+            (desk(), [desk(), desk()], desk(), Intake::new(PostShelf::new(pool.clone())));
         let (version, horizon) = (OnceLock::new(), Mutex::default());
         Self { pool, intake, claims, writes, leases, bell, version, horizon }
     }
@@ -247,7 +248,7 @@ impl Backend for PgBackend {
         self.bell.stop();
         // The pool first: a desk then hands out no connection any more.
         self.pool.close().await;
-        for desk in [&self.claims, &self.leases, self.intake.shelf()].into_iter().chain(&self.writes) {
+        for desk in [&self.claims, &self.leases, &self.intake.shelf().desk].into_iter().chain(&self.writes) {
             desk.close().await;
         }
     }

@@ -21,6 +21,7 @@ const PLAN_AGAIN: &str = "DISCARD PLANS";
 #[derive(Debug)]
 pub(super) struct Desk {
     pool: PgPool,
+    settings: &'static str,
     kept: Mutex<Option<Kept>>,
 }
 
@@ -40,8 +41,9 @@ pub(super) struct Seat<'d> {
 }
 
 impl Desk {
-    pub(super) fn new(pool: PgPool) -> Self {
-        Self { pool, kept: Mutex::new(None) }
+    /// With more settings of its own, as statements, or none.
+    pub(super) fn new(pool: PgPool, settings: &'static str) -> Self {
+        Self { pool, settings, kept: Mutex::new(None) }
     }
 
     pub(super) async fn sit(&self) -> sqlx::Result<Seat<'_>> {
@@ -66,6 +68,9 @@ impl Desk {
         }
         let mut connection = self.pool.acquire().await?.detach();
         connection.execute(sqlx::raw_sql(PLANS)).await?;
+        if !self.settings.is_empty() {
+            connection.execute(sqlx::raw_sql(self.settings)).await?;
+        }
         Ok(Seat { slot, connection, uses: 0 })
     }
 

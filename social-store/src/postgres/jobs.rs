@@ -1,4 +1,4 @@
-//! The hot path: claims in one short transaction, a batch of writes in one statement for each kind.
+//! The hot path: claims in one short transaction, a batch of writes in one statement.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -103,21 +103,18 @@ async fn round(
 ) -> sqlx::Result<BTreeSet<Uuid>> {
     // In the order of ids, as every batch does it, so that two of them do not wait for each other.
     places.sort_unstable_by_key(|place| writes[*place].delivery);
-    let (mut aheads, mut outs, mut others) = (Aheads::default(), Outs::default(), Batch::default());
-    for place in &*places {
-        let write = &writes[*place];
-        if is_ahead(write) {
-            aheads.push(write);
-        } else if is_out(write) {
-            outs.push(write);
-        } else {
-            others.push(*place, write);
-        }
-    }
     let mut counted = Counted::default();
-    aheads.write(connection, &mut counted).await?;
-    outs.write(connection, &mut counted).await?;
-    others.write(connection, &mut counted).await?;
+    let each = || places.iter().map(|place| &writes[*place]);
+    if each().all(is_ahead) {
+        Aheads::of(each()).write(connection, &mut counted).await?;
+    } else if each().all(is_out) {
+        Outs::of(each()).write(connection, &mut counted).await?;
+    } else {
+        // Together: one kind after the other would lock rows out of their order.
+        let mut batch = Batch::default();
+        places.iter().for_each(|place| batch.push(*place, &writes[*place]));
+        batch.write(connection, &mut counted).await?;
+    }
     for place in places {
         if counted.held.contains(&writes[*place].delivery.uuid()) {
             answers[*place] = Held::Yes;

@@ -139,7 +139,7 @@ impl SqlStore<PgBackend> {
     /// `Storage`; the transaction can only be rolled back then.
     pub async fn insert_post_in(transaction: &mut Transaction<'_, Postgres>, new: &NewPost) -> Result<Insert, Error> {
         let inserted = posts::insert(transaction, &[crate::posts::StoredPost::of(new)]).await;
-        let first = inserted.and_then(|inserted| inserted.into_iter().next().ok_or(sqlx::Error::RowNotFound));
+        let first = inserted.and_then(|inserted| inserted.into_iter().next().unwrap_or(Err(sqlx::Error::RowNotFound)));
         first.map_err(storage("posts.insert"))
     }
 }

@@ -3,11 +3,11 @@
 use std::collections::HashSet;
 
 use social_core::store::Insert;
-use sqlx::PgConnection;
+use sqlx::{PgConnection, postgres::PgPool};
 
 use super::{backend::query, desk::Desk};
 use crate::{
-    intake::{Shelf, breaks_a_rule},
+    intake::Shelf,
     posts::StoredPost,
     row::Reader,
     value::{
@@ -34,19 +34,49 @@ const INSERT: &str = "WITH p AS ( \
          SELECT log_id, post_id, id, user_id, platform, 'scheduled', 0, 'null'::json, created_at FROM w ORDER BY turn) \
      SELECT id FROM p";
 
-impl Shelf for Desk {
-    async fn store(&self, posts: &[StoredPost]) -> sqlx::Result<Vec<Insert>> {
-        let mut seat = self.sit().await?;
+/// Posts that arrive together wait no longer for somebody's lock; each is tried by itself then, with the patience of the pool.
+const GROUP_LOCKS: &str = "SET lock_timeout = '500ms'";
+
+/// The connection that stores groups, and the pool for what would hold them up.
+#[derive(Debug)]
+pub(super) struct PostShelf {
+    pub(super) desk: Desk,
+    pool: PgPool,
+}
+
+impl PostShelf {
+    pub(super) fn new(pool: PgPool) -> Self {
+        Self { desk: Desk::new(pool.clone(), GROUP_LOCKS), pool }
+    }
+}
+
+impl Shelf for PostShelf {
+    async fn store(&self, posts: &[StoredPost]) -> sqlx::Result<Vec<sqlx::Result<Insert>>> {
+        let mut seat = self.desk.sit().await?;
         let inserted = insert(&mut seat.connection, posts).await;
-        if inserted.as_ref().err().is_none_or(breaks_a_rule) {
+        if inserted.as_ref().err().is_none_or(Self::may_be_of_one) {
             seat.done();
         }
         inserted
     }
+
+    fn may_be_of_one(error: &sqlx::Error) -> bool {
+        let code = error.as_database_error().and_then(|error| error.code());
+        // Lost connections, a server without resources, a server that stops.
+        code.is_some_and(|code| !["08", "53", "57P", "58"].iter().any(|class| code.starts_with(class)))
+    }
+
+    async fn store_alone(&self, post: &StoredPost) -> sqlx::Result<Insert> {
+        let mut connection = self.pool.acquire().await?;
+        insert(&mut connection, std::slice::from_ref(post)).await?.remove(0)
+    }
 }
 
 /// Stores posts, alone or in a transaction that is under way on that connection.
-pub(super) async fn insert<'p>(connection: &mut PgConnection, posts: &'p [StoredPost]) -> sqlx::Result<Vec<Insert>> {
+pub(super) async fn insert<'p>(
+    connection: &mut PgConnection,
+    posts: &'p [StoredPost],
+) -> sqlx::Result<Vec<sqlx::Result<Insert>>> {
     // In the order of keys: two groups that meet the same ones do not wait for each other.
     let mut sorted: Vec<_> = posts.iter().collect();
     sorted.sort_by_key(|post| (post.user, post.key.as_ref().map(|(key, _)| key)));
@@ -92,12 +122,14 @@ pub(super) async fn insert<'p>(connection: &mut PgConnection, posts: &'p [Stored
     let stored: HashSet<_> = stored.iter().map(|row| Reader::of(row).id()).collect::<sqlx::Result<_>>()?;
     let mut answers = Vec::with_capacity(posts.len());
     for post in posts {
-        if stored.contains(&post.id) {
-            answers.push(Insert::Stored);
-            continue;
-        }
-        let known = values![post.user, post.key.as_ref().map(|(key, _)| key.as_str())];
-        answers.push(post.known(&query(StoredPost::BY_KEY.into(), known).fetch_one(&mut *connection).await?)?);
+        // The others are stored whatever becomes of this question.
+        answers.push(if stored.contains(&post.id) { Ok(Insert::Stored) } else { known(connection, post).await });
     }
     Ok(answers)
+}
+
+/// What was there already under a post's key.
+async fn known(connection: &mut PgConnection, post: &StoredPost) -> sqlx::Result<Insert> {
+    let known = values![post.user, post.key.as_ref().map(|(key, _)| key.as_str())];
+    post.known(&query(StoredPost::BY_KEY.into(), known).fetch_one(connection).await?)
 }

@@ -78,19 +78,20 @@ pub(super) struct Aheads {
 }
 
 impl Aheads {
-    pub(super) fn push(&mut self, write: &PhaseWrite) {
-        let mut row = WriteColumns::of(write);
-        self.phase.push(write.phase.as_str());
-        self.checkpoint.push(row.checkpoint.take().map(Json));
-        self.committing_since.push(write.committing_since.map(At));
-        self.common.push(row);
+    pub(super) fn of<'w>(writes: impl Iterator<Item = &'w PhaseWrite>) -> Self {
+        let mut columns = Self::default();
+        for write in writes {
+            let mut row = WriteColumns::of(write);
+            columns.phase.push(write.phase.as_str());
+            columns.checkpoint.push(row.checkpoint.take().map(Json));
+            columns.committing_since.push(write.committing_since.map(At));
+            columns.common.push(row);
+        }
+        columns
     }
 
     pub(super) async fn write(self, connection: &mut PgConnection, counted: &mut Counted) -> sqlx::Result<()> {
         let common = self.common;
-        if common.id.is_empty() {
-            return Ok(());
-        }
         let rows = sqlx::query(AHEAD)
             .bind(common.id)
             .bind(common.epoch)
@@ -119,18 +120,19 @@ pub(super) struct Outs {
 }
 
 impl Outs {
-    pub(super) fn push(&mut self, write: &PhaseWrite) {
-        let row = WriteColumns::of(write);
-        self.remote_id.push(row.remote_id().map(text));
-        self.permalink.push(row.permalink().map(text));
-        self.common.push(row);
+    pub(super) fn of<'w>(writes: impl Iterator<Item = &'w PhaseWrite>) -> Self {
+        let mut columns = Self::default();
+        for write in writes {
+            let row = WriteColumns::of(write);
+            columns.remote_id.push(row.remote_id().map(text));
+            columns.permalink.push(row.permalink().map(text));
+            columns.common.push(row);
+        }
+        columns
     }
 
     pub(super) async fn write(self, connection: &mut PgConnection, counted: &mut Counted) -> sqlx::Result<()> {
         let common = self.common;
-        if common.id.is_empty() {
-            return Ok(());
-        }
         let rows = sqlx::query(OUT)
             .bind(common.id)
             .bind(common.epoch)

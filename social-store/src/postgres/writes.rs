@@ -130,9 +130,6 @@ impl Batch {
     }
 
     pub(super) async fn write(self, connection: &mut PgConnection, counted: &mut Counted) -> sqlx::Result<()> {
-        if self.id.is_empty() {
-            return Ok(());
-        }
         let rows = sqlx::query(RECORD)
             .bind(self.id)
             .bind(self.epoch)

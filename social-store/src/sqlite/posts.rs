@@ -9,17 +9,31 @@ use super::{
     groups, portions,
     writer::{Writer, query},
 };
-use crate::{backend::Transaction as _, intake::Shelf, posts::StoredPost, value::values};
+use crate::{
+    backend::Transaction as _,
+    intake::{Shelf, breaks_a_rule},
+    posts::StoredPost,
+    value::values,
+};
 
 impl Shelf for Arc<Writer> {
-    async fn store(&self, posts: &[StoredPost]) -> sqlx::Result<Vec<Insert>> {
+    async fn store(&self, posts: &[StoredPost]) -> sqlx::Result<Vec<sqlx::Result<Insert>>> {
         let mut tx = self.begin().await?;
         let mut inserted = Vec::with_capacity(posts.len());
         for post in posts {
-            inserted.push(insert(tx.connection(), post).await?);
+            inserted.push(Ok(insert(tx.connection(), post).await?));
         }
         tx.commit().await?;
         Ok(inserted)
+    }
+
+    // A file that is locked or full is so for all.
+    fn may_be_of_one(error: &sqlx::Error) -> bool {
+        breaks_a_rule(error)
+    }
+
+    async fn store_alone(&self, post: &StoredPost) -> sqlx::Result<Insert> {
+        self.store(std::slice::from_ref(post)).await?.remove(0)
     }
 }
 

@@ -347,7 +347,7 @@ pub async fn a_new_post_wakes_whoever_waits(sut: StoreUnderTest) {
         let posts = async {
             // It may miss one, so there are several; it may not miss them all.
             for _ in 0..200 {
-                schedule(&*sut.store, connected.user, &connected.accounts, secs(60)).await;
+                schedule(&*sut.store, connected.user, &connected.accounts, secs(30)).await;
                 tokio::task::yield_now().await;
             }
             std::future::pending::<()>().await;
@@ -362,7 +362,7 @@ pub async fn a_new_post_wakes_whoever_waits(sut: StoreUnderTest) {
         .await;
     }
     // A store may wake for no reason, before any of those was stored.
-    schedule(&*sut.store, connected.user, &connected.accounts, secs(60)).await;
-    let found = claim(&*sut.store, "a", secs(60), 1).await;
+    schedule(&*sut.store, connected.user, &connected.accounts, secs(30)).await;
+    let found = claim(&*sut.store, "a", secs(30), 1).await;
     assert_eq!(found[0].delivery.phase, Phase::Scheduled);
 }
