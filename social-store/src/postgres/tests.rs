@@ -11,7 +11,10 @@ use social_core::{
     error::ErrorKind,
     id::UserId,
     phase::PhaseName,
-    store::{AdminStore as _, Held, Insert, JobStore as _, LeaseAfter, PageRequest, PhaseWrite, PostStore as _, Store},
+    store::{
+        AdminStore as _, Held, Insert, JobStore as _, LeaseAfter, NewPost, PageRequest, PhaseWrite, PostStore as _,
+        Store,
+    },
     time::later,
 };
 use social_testkit::{
@@ -269,6 +272,32 @@ async fn fill(connection: &mut PgConnection, rows: i64) {
     for sql in statements {
         connection.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(sql))).await.unwrap();
     }
+}
+
+/// A key that a transaction holds which has not ended yet: whoever uses it waits, and nobody else.
+#[tokio::test]
+async fn a_lock_of_somebody_holds_up_only_who_needs_it() {
+    let Some((store, database)) = make().await else { return };
+    let user = UserId::new();
+    let connected = connect(&store, user, &X, 1).await;
+    let post = || new_post(user, &connected.accounts, t0());
+    let with_key = || NewPost { idempotency: Some(("order-17".to_owned(), [1; 32])), ..post() };
+    let host = PgPool::connect(&database.url()).await.unwrap();
+    let mut tx = host.begin().await.unwrap();
+    let first = with_key();
+    assert_eq!(PgStore::insert_post_in(&mut tx, &first).await.unwrap(), Insert::Stored);
+    let (same, waiting) = (with_key(), store.clone());
+    let waiting = tokio::spawn(async move { waiting.insert_post(&same).await });
+    let began = std::time::Instant::now();
+    for _ in 0..3 {
+        // The first of them meets the one that waits.
+        let stored = in_time("a post of somebody else", async { store.insert_post(&post()).await }).await;
+        assert_eq!(stored.unwrap(), Insert::Stored);
+    }
+    assert!(began.elapsed() < Duration::from_secs(5), "the others waited {:?}", began.elapsed());
+    assert!(!waiting.is_finished());
+    tx.commit().await.unwrap();
+    assert_eq!(waiting.await.unwrap().unwrap(), Insert::Existing(first.post.id));
 }
 
 #[tokio::test]
