@@ -178,9 +178,11 @@ async fn answers(run: &Run, stage: &Stage, outcome: &mut Outcome) -> Result<(), 
                 });
             }
             until("the kept answers are used up", Duration::from_secs(20), || lines(&spill) == 0).await?;
-            let said =
-                fs::read_to_string(log).unwrap_or_default().contains("what was kept on disk while the store was away");
-            outcome.demand(said, || "the next worker did not use what was kept on disk".into());
+            // It says so after it has emptied the file.
+            const SAID: &str = "what was kept on disk while the store was away";
+            let says = || fs::read_to_string(&log).is_ok_and(|log| log.contains(SAID));
+            let said = until("the next worker says so", Duration::from_secs(5), says).await;
+            outcome.demand(said.is_ok(), || "the next worker did not use what was kept on disk".into());
             next.kill().await?;
             let evidence = stage.evidence().await?;
             for post in &posts {
