@@ -43,7 +43,7 @@ impl Lane {
     /// work for every place that becomes free.
     pub(super) fn room(&self) -> usize {
         let mut state = self.state();
-        if !self.has_room(&state) {
+        if state.busy > self.most {
             // Who asks wants to know what became due meanwhile, and is told when there is room.
             state.more = true;
             return 0;
@@ -60,9 +60,13 @@ impl Lane {
     pub(super) fn enter(self: &Arc<Self>, ahead: usize) -> Seat {
         let mut state = self.state();
         let places = ACCOUNT_PLACES.min(self.most.div_ceil(4));
-        let at = if ahead >= places && state.aside < MOST_ASIDE { At::Aside } else { At::Lane };
-        *state.count(at) += 1;
-        Seat { lane: Arc::clone(self), at, place: None }
+        let aside = ahead >= places && state.aside < MOST_ASIDE;
+        if aside {
+            state.aside += 1;
+        } else {
+            state.busy += 1;
+        }
+        Seat { lane: Arc::clone(self), aside, place: None }
     }
 
     /// How many more than can be at work are held, ready for the places that become free.
@@ -70,58 +74,27 @@ impl Lane {
         (self.most / 2).clamp(1, CLAIM_BATCH)
     }
 
-    fn has_room(&self, state: &State) -> bool {
-        state.busy <= self.most
-    }
-
-    /// Moves a delivery on, or out, and tells if there is room now for what was left behind.
-    fn move_on(&self, from: At, to: Option<At>) {
-        let mut state = self.state();
-        let had_room = self.has_room(&state);
-        let count = state.count(from);
-        *count = count.saturating_sub(1);
-        if let Some(to) = to {
-            *state.count(to) += 1;
-        }
-        if state.more && !had_room && self.has_room(&state) {
-            self.wake.notify_one();
-        }
-    }
-
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-impl State {
-    fn count(&mut self, at: At) -> &mut usize {
-        match at {
-            At::Aside => &mut self.aside,
-            At::Lane => &mut self.busy,
-        }
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum At {
-    Aside,
-    Lane,
 }
 
 /// What a delivery takes of its lane. Dropped, it is free for the next one.
 #[derive(Debug)]
 pub(crate) struct Seat {
     lane: Arc<Lane>,
-    at: At,
+    /// It waits behind so many of its account that it is not in the lane yet.
+    aside: bool,
     place: Option<OwnedSemaphorePermit>,
 }
 
 impl Seat {
     /// It is its account's turn: what waited beside the lane is in it now.
     pub(super) fn come_forward(&mut self) {
-        if self.at == At::Aside {
-            self.lane.move_on(At::Aside, Some(At::Lane));
-            self.at = At::Lane;
+        if std::mem::take(&mut self.aside) {
+            let mut state = self.lane.state();
+            state.aside -= 1;
+            state.busy += 1;
         }
     }
 
@@ -139,7 +112,15 @@ impl Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.lane.move_on(self.at, None);
+        let mut state = self.lane.state();
+        if self.aside {
+            state.aside -= 1;
+            return;
+        }
+        state.busy -= 1;
+        if state.more && state.busy == self.lane.most {
+            self.lane.wake.notify_one();
+        }
     }
 }
 

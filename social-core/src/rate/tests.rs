@@ -543,14 +543,20 @@ fn workers_that_exchange_share_one_limit() {
     assert_eq!(one.snapshot(at(900))[0].used, 1);
 }
 
-#[test]
-fn a_block_and_its_probe_are_shared() {
+/// Two workers, and the table in which the first one told that it was refused until 100.
+fn two_of_which_one_was_refused() -> (RateLedger, RateLedger, Table) {
     let make = || ledger(vec![rule("post", RateScope::Account, 100)]);
     let (one, two, mut table) = (make(), make(), Table::default());
-    let keys = keys_of(&one, 1);
     let refused = Outcome::Refused { scope: None, until: Some(at(100)) };
-    one.settle(at(0), go(one.reserve(at(0), &keys, NEW)), refused);
+    one.settle(at(0), go(one.reserve(at(0), &keys_of(&one, 1), NEW)), refused);
     table.exchange(at(1), &one);
+    (one, two, table)
+}
+
+#[test]
+fn a_block_and_its_probe_are_shared() {
+    let (one, two, mut table) = two_of_which_one_was_refused();
+    let keys = keys_of(&one, 1);
     table.exchange(at(1), &two);
     assert_eq!(wait(two.reserve(at(2), &keys_of(&two, 1), NEW)).reason, WaitReason::Blocked);
 
@@ -571,12 +577,8 @@ fn a_block_and_its_probe_are_shared() {
 
 #[test]
 fn a_block_that_was_only_heard_of_ends_with_the_lift() {
-    let make = || ledger(vec![rule("post", RateScope::Account, 100)]);
-    let (one, two, mut table) = (make(), make(), Table::default());
+    let (one, two, mut table) = two_of_which_one_was_refused();
     let keys = keys_of(&one, 1);
-    let refused = Outcome::Refused { scope: None, until: Some(at(100)) };
-    one.settle(at(0), go(one.reserve(at(0), &keys, NEW)), refused);
-    table.exchange(at(1), &one);
     // The second worker begins when the first finds out whether it is over, and hears of nothing but that probe.
     let probe = go(one.reserve(at(100), &keys, WAITED));
     table.exchange(at(100), &one);

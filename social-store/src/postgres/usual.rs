@@ -1,7 +1,7 @@
 //! The two writes that every post needs: the write-ahead, and that it is out. Each has a statement that carries no more than it must.
 
 use social_core::store::PhaseWrite;
-use sqlx::PgConnection;
+use sqlx::{PgConnection, Postgres, postgres::PgArguments, query::Query};
 
 use super::writes::Counted;
 use crate::{
@@ -15,7 +15,7 @@ pub(super) const AHEAD: &str = "WITH u AS ( \
          UPDATE deliveries d SET phase = w.phase, checkpoint = w.checkpoint, attempt = w.attempt, crashes = w.crashes, wake_at = NULL, \
              committing_since = w.committing_since, updated_at = w.at \
          FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) \
-             AS w (id, epoch, phase, checkpoint, attempt, crashes, committing_since, log_id, event, success, response, at) \
+             AS w (id, epoch, attempt, crashes, log_id, event, success, response, at, phase, checkpoint, committing_since) \
          WHERE d.id = w.id AND d.epoch = w.epoch AND d.worker IS NOT NULL \
          RETURNING w.log_id, d.post_id, d.id, d.user_id, d.platform, w.event, w.success, w.attempt, w.response, w.at) \
      INSERT INTO post_logs (id, post_id, delivery_id, user_id, platform, event, success, attempt, response, created_at) \
@@ -27,7 +27,7 @@ pub(super) const OUT: &str = "WITH u AS ( \
              attempt = w.attempt, crashes = w.crashes, wake_at = NULL, committing_since = NULL, error = NULL, updated_at = w.at, \
              lease_until = NULL, worker = NULL \
          FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) \
-             AS w (id, epoch, remote_id, permalink, attempt, crashes, log_id, event, success, response, at) \
+             AS w (id, epoch, attempt, crashes, log_id, event, success, response, at, remote_id, permalink) \
          WHERE d.id = w.id AND d.epoch = w.epoch \
          RETURNING w.log_id, d.post_id, d.id, d.user_id, d.platform, w.event, w.success, w.attempt, w.response, w.at), \
      l AS ( \
@@ -39,7 +39,7 @@ pub(super) const OUT: &str = "WITH u AS ( \
          UPDATE posts p SET status = 'published' FROM s WHERE p.id = s.post_id AND NOT s.several) \
      SELECT id, CASE WHEN several THEN post_id END FROM s";
 
-/// The columns of both.
+/// The columns that come first in both.
 #[derive(Default)]
 struct Common {
     id: Vec<Id>,
@@ -66,6 +66,19 @@ impl Common {
         self.response.push(Json(row.response));
         self.at.push(At(write.log.at));
     }
+
+    fn query(self, sql: &'static str) -> Query<'static, Postgres, PgArguments> {
+        sqlx::query(sql)
+            .bind(self.id)
+            .bind(self.epoch)
+            .bind(self.attempt)
+            .bind(self.crashes)
+            .bind(self.log_id)
+            .bind(self.event)
+            .bind(self.success)
+            .bind(self.response)
+            .bind(self.at)
+    }
 }
 
 /// The columns of [`AHEAD`].
@@ -91,20 +104,12 @@ impl Aheads {
     }
 
     pub(super) async fn write(self, connection: &mut PgConnection, counted: &mut Counted) -> sqlx::Result<()> {
-        let common = self.common;
-        let rows = sqlx::query(AHEAD)
-            .bind(common.id)
-            .bind(common.epoch)
+        let rows = self
+            .common
+            .query(AHEAD)
             .bind(self.phase)
             .bind(self.checkpoint)
-            .bind(common.attempt)
-            .bind(common.crashes)
             .bind(self.committing_since)
-            .bind(common.log_id)
-            .bind(common.event)
-            .bind(common.success)
-            .bind(common.response)
-            .bind(common.at)
             .fetch_all(connection)
             .await?;
         counted.take(&rows)
@@ -132,21 +137,7 @@ impl Outs {
     }
 
     pub(super) async fn write(self, connection: &mut PgConnection, counted: &mut Counted) -> sqlx::Result<()> {
-        let common = self.common;
-        let rows = sqlx::query(OUT)
-            .bind(common.id)
-            .bind(common.epoch)
-            .bind(self.remote_id)
-            .bind(self.permalink)
-            .bind(common.attempt)
-            .bind(common.crashes)
-            .bind(common.log_id)
-            .bind(common.event)
-            .bind(common.success)
-            .bind(common.response)
-            .bind(common.at)
-            .fetch_all(connection)
-            .await?;
+        let rows = self.common.query(OUT).bind(self.remote_id).bind(self.permalink).fetch_all(connection).await?;
         counted.take(&rows)
     }
 }

@@ -31,11 +31,31 @@ pub async fn a_post_comes_back_as_it_was_stored(sut: StoreUnderTest) {
     assert_eq!(store.insert_post(&new).await.unwrap(), Insert::Stored);
     let (post, deliveries) = sut.second.post(user, new.post.id).await.unwrap().unwrap();
     assert_eq!(post, new.post);
-    assert_eq!(deliveries, new.scheduled());
-    assert!(deliveries.iter().map(|row| row.id).eq(new.deliveries.iter().map(|given| given.id)));
-    for row in deliveries {
-        assert_eq!(read(store, user, row.id).await, row);
+    assert_eq!(deliveries.len(), 3);
+    for (row, given) in deliveries.iter().zip(&new.deliveries) {
+        let expected = Delivery {
+            id: given.id,
+            post: post.id,
+            user,
+            account: given.account,
+            platform: given.platform.clone(),
+            phase: Phase::Scheduled,
+            attempt: 0,
+            crashes: 0,
+            epoch: row.epoch,
+            due_at: post.scheduled_at,
+            wake_at: Some(post.scheduled_at),
+            late_limit: new.late_limit,
+            committing_since: None,
+            parts: Vec::new(),
+            error: None,
+            published_at: None,
+            updated_at: row.updated_at,
+        };
+        assert_eq!(*row, expected);
+        assert_eq!(read(store, user, given.id).await, expected);
     }
+    assert_eq!(deliveries, new.scheduled(), "what scheduling answers is what is stored");
     assert_eq!(store.post(user, PostId::new()).await.unwrap(), None);
 }
 
