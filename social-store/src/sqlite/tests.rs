@@ -156,6 +156,8 @@ async fn no_statement_of_the_hot_path_walks_a_table() {
         }
         assert!(!plan.contains("TEMP B-TREE"), "{sql}\n{plan}");
     }
+    let out = plan(&store, "SELECT remote_id FROM deliveries WHERE account_id = $1 AND updated_at >= $2 AND (remote_id IS NOT NULL OR parts IS NOT NULL)").await;
+    assert!(out.contains("SEARCH deliveries USING INDEX deliveries_out (updated_at>?)"), "{out}");
     let depth = plan(&store, crate::jobs::DEPTH).await;
     for index in ["COVERING INDEX deliveries_claim", "INDEX deliveries_busy", "COVERING INDEX deliveries_parked"] {
         assert!(depth.contains(index), "{index}: {depth}");

@@ -1,0 +1,2 @@
+-- Only SQLite needs something here.
+SELECT 1;
