@@ -8,7 +8,7 @@ use social_store::SqliteStore;
 use social_testkit::pg::Server;
 use tempfile::TempDir;
 
-use crate::Failure;
+use crate::{Failure, distance::Distance};
 
 /// Posts per transaction while filling.
 const BATCH: usize = 1_000;
@@ -40,6 +40,9 @@ pub struct DatabaseOptions {
     /// An empty database to use instead of a private one.
     #[arg(long)]
     pub database_url: Option<String>,
+    /// How much later an answer of PostgreSQL arrives, in milliseconds, as from a server at a distance. Needs one with a socket in a folder, such as a private one.
+    #[arg(long, default_value_t = 0)]
+    pub database_delay_ms: u64,
 }
 
 /// A database for one run; a private one ends with it.
@@ -47,6 +50,8 @@ pub struct DatabaseOptions {
 pub struct Database {
     kind: Kind,
     url: String,
+    /// Where it is if it is put at a distance.
+    distance: Option<Distance>,
     _private: Private,
 }
 
@@ -78,7 +83,12 @@ impl Database {
                 (cluster.admin_url(), Private::Cluster(cluster))
             }
         };
-        let database = Self { kind, url, _private: private };
+        let distance = match (kind, options.database_delay_ms) {
+            (_, 0) => None,
+            (Kind::Postgres, ms) => Some(Distance::to(&url, ms)?),
+            (Kind::Sqlite, _) => return Err("--database-delay-ms: nothing is between a program and SQLite".into()),
+        };
+        let database = Self { kind, url, distance, _private: private };
         if !database.store().await?.depth().await?.is_empty() {
             return Err("the database already holds open posts; give an empty one".into());
         }
@@ -91,10 +101,10 @@ impl Database {
         self.kind
     }
 
-    /// Its address.
+    /// Its address for whoever is measured.
     #[must_use]
     pub fn url(&self) -> &str {
-        &self.url
+        self.distance.as_ref().map_or(&self.url, Distance::url)
     }
 
     /// A store over it.
@@ -102,7 +112,7 @@ impl Database {
     /// # Errors
     /// If it cannot be reached.
     pub async fn store(&self) -> Result<Arc<dyn Store>, Failure> {
-        Ok(social_store::open(&self.url).await?)
+        Ok(social_store::open(self.url()).await?)
     }
 
     /// Stores posts in large transactions; much faster than one by one, and outside of what is measured.

@@ -17,14 +17,23 @@ use hyper::{Method, Request, Response, StatusCode, body::Incoming, header, servi
 use hyper_util::rt::TokioIo;
 use jiff::Timestamp;
 use social_core::Store;
-use tokio::net::TcpListener;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpListener,
+};
+use tokio_rustls::TlsAcceptor;
 
 pub use self::counter::Seen;
 use self::{counter::Counter, sink::Sink};
-use crate::{Failure, process::Process};
+use crate::{
+    Failure,
+    process::Process,
+    runtime,
+    tls::{Certificate, acceptor},
+};
 
 /// The hidden argument that makes a benchmark program a target.
-const MODE: &str = "__target";
+pub(crate) const MODE: &str = "__target";
 
 #[derive(Debug, Default)]
 struct State {
@@ -32,41 +41,46 @@ struct State {
     sink: Mutex<Sink>,
 }
 
-/// Becomes a target if this process was started as one. Call it first in `main`.
-pub fn become_target_if_asked() {
-    let mut arguments = std::env::args().skip(1);
-    if arguments.next().as_deref() != Some(MODE) {
-        return;
-    }
-    let latency = Duration::from_millis(arguments.next().and_then(|ms| ms.parse().ok()).unwrap_or(0));
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let outcome = runtime.map_err(Failure::from).and_then(|runtime| runtime.block_on(serve(latency)));
-    if let Err(error) = outcome {
-        eprintln!("the target broke: {error}");
-        std::process::exit(1);
-    }
-    std::process::exit(0);
+/// Answers after so many milliseconds; with two files more, in TLS with that certificate and that key.
+pub(crate) fn serve(arguments: &[String]) -> Result<(), Failure> {
+    let (latency, tls) = match arguments {
+        [latency] => (latency, None),
+        [latency, certificate, key] => (latency, Some(acceptor(certificate, key)?)),
+        _ => return Err("one argument or three".into()),
+    };
+    runtime(1)?.block_on(listen(Duration::from_millis(latency.parse()?), tls))
 }
 
-async fn serve(latency: Duration) -> Result<(), Failure> {
+async fn listen(latency: Duration, tls: Option<TlsAcceptor>) -> Result<(), Failure> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
-    println!("http://{}", listener.local_addr()?);
-    // The parent holds our standard input open: when it is gone, so are we.
-    std::thread::spawn(|| {
-        let _ = std::io::stdin().lines().count();
-        std::process::exit(0);
-    });
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    println!("{scheme}://{}", listener.local_addr()?);
+    crate::end_with_parent();
     let state = Arc::new(State::default());
     loop {
         let (socket, _) = listener.accept().await?;
         socket.set_nodelay(true)?;
-        let state = state.clone();
-        let answer = service_fn(move |request: Request<Incoming>| {
-            let state = state.clone();
-            async move { answer(request, &state, latency).await }
+        let (state, tls) = (state.clone(), tls.clone());
+        tokio::spawn(async move {
+            match tls {
+                None => converse(socket, state, latency).await,
+                Some(tls) => {
+                    if let Ok(socket) = tls.accept(socket).await {
+                        converse(socket, state, latency).await;
+                    }
+                }
+            }
         });
-        tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(socket), answer));
     }
+}
+
+async fn converse(socket: impl AsyncRead + AsyncWrite + Unpin, state: Arc<State>, latency: Duration) {
+    let answer = service_fn(move |request: Request<Incoming>| {
+        let state = state.clone();
+        async move { answer(request, &state, latency).await }
+    });
+    // A worker that hangs up is no fault.
+    let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(socket), answer).await;
 }
 
 async fn answer(
@@ -124,15 +138,26 @@ impl Target {
     /// # Errors
     /// If the child cannot be started.
     pub fn open(url: Option<String>, latency_ms: u64) -> Result<Self, Failure> {
+        let Some(url) = url else { return Self::start(latency_ms, None) };
         let client = reqwest::Client::builder().no_proxy().build()?;
-        if let Some(url) = url {
-            return Ok(Self { url: url.trim_end_matches('/').to_owned(), child: None, client });
+        Ok(Self { url: url.trim_end_matches('/').to_owned(), child: None, client })
+    }
+
+    /// Starts one that answers after `latency_ms`, in TLS if there is a certificate.
+    ///
+    /// # Errors
+    /// If the child cannot be started.
+    pub fn start(latency_ms: u64, certificate: Option<&Certificate>) -> Result<Self, Failure> {
+        let mut client = reqwest::Client::builder().no_proxy();
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args([MODE, &latency_ms.to_string()]);
+        if let Some(certificate) = certificate {
+            command.args([certificate.path(), certificate.key()]);
+            let trusted = reqwest::Certificate::from_pem(&std::fs::read(certificate.path())?)?;
+            client = client.tls_certs_only([trusted]);
         }
-        let mut child = Command::new(std::env::current_exe()?)
-            .args([MODE, &latency_ms.to_string()])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()?;
+        let client = client.build()?;
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let mut line = String::new();
         BufReader::new(child.stdout.take().ok_or("the target has no output")?).read_line(&mut line)?;
         Ok(Self { url: line.trim().to_owned(), child: Some(child), client })

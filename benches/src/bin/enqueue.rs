@@ -15,7 +15,7 @@ use jiff::{SignedDuration, Timestamp};
 use reqwest::{Client, StatusCode};
 use serde_json::{Value, json};
 use social_benches::{
-    Failure,
+    Failure, become_helper_if_asked,
     database::{Database, DatabaseOptions},
     fill, run,
     server::Server,
@@ -73,6 +73,7 @@ struct Answers {
 }
 
 fn main() -> ExitCode {
+    become_helper_if_asked();
     let options = Options::parse();
     run(1, enqueue(options))
 }

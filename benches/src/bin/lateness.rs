@@ -6,12 +6,12 @@ use clap::Parser;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use social_benches::{
-    Failure,
+    Failure, become_helper_if_asked,
     database::{Database, DatabaseOptions},
     fill,
     process::Process,
     run,
-    target::{Target, become_target_if_asked, until_recorded},
+    target::{Target, until_recorded},
 };
 use social_core::vault::KeyRing;
 
@@ -42,7 +42,7 @@ struct Options {
 }
 
 fn main() -> ExitCode {
-    become_target_if_asked();
+    become_helper_if_asked();
     let options = Options::parse();
     run(options.threads, lateness(options))
 }

@@ -11,12 +11,12 @@ use std::{
 use clap::Parser;
 use serde_json::{Value, json};
 use social_benches::{
-    Failure,
+    Failure, become_helper_if_asked,
     database::{Database, DatabaseOptions},
     fill,
     process::Process,
     run,
-    target::{Target, become_target_if_asked},
+    target::Target,
 };
 use social_core::{
     Draft, PhaseName, Scheduler as _,
@@ -54,7 +54,7 @@ struct Options {
 }
 
 fn main() -> ExitCode {
-    become_target_if_asked();
+    become_helper_if_asked();
     let options = Options::parse();
     run(options.threads, upload(options))
 }
