@@ -17,6 +17,8 @@ const MOST_ASIDE: usize = 4096;
 pub(super) struct Lane {
     /// How many may be at work at the network.
     most: usize,
+    /// How many more may be on the way from there to the store.
+    most_out: usize,
     places: Arc<Semaphore>,
     state: Mutex<State>,
     /// Told when there is room for what was left behind.
@@ -25,18 +27,23 @@ pub(super) struct Lane {
 
 #[derive(Debug, Default)]
 struct State {
-    /// At work at the network, on the way from there to the store, or held for the next free place.
-    busy: usize,
     /// Held besides, behind others of the same account.
     aside: usize,
+    /// At work at the network or held for the next free place; also on the way from there to the store where that is counted here.
+    busy: usize,
+    /// On the way from the network to the store.
+    out: usize,
     /// There may be more that is due, to be fetched when no more is held than can be at work: the last claim took all that it might, or was not
     /// made because too much is held.
     more: bool,
 }
 
 impl Lane {
-    pub(super) fn new(most: usize, wake: Arc<Notify>) -> Arc<Self> {
-        Arc::new(Self { most, places: Arc::new(Semaphore::new(most)), state: Mutex::default(), wake })
+    /// With `out_beside`, what is on the way to the store keeps nobody from the network, up to as many as may be there. A store with one
+    /// writer would pay for that with more and smaller claims, which keep the outcomes from it.
+    pub(super) fn new(most: usize, out_beside: bool, wake: Arc<Notify>) -> Arc<Self> {
+        let most_out = if out_beside { most } else { 0 };
+        Arc::new(Self { most, most_out, places: Arc::new(Semaphore::new(most)), state: Mutex::default(), wake })
     }
 
     /// How much to claim: nothing while more is held than can be at work, then as much as may be held, so that claims are batches and there is
@@ -60,13 +67,9 @@ impl Lane {
     pub(super) fn enter(self: &Arc<Self>, ahead: usize) -> Seat {
         let mut state = self.state();
         let places = ACCOUNT_PLACES.min(self.most.div_ceil(4));
-        let aside = ahead >= places && state.aside < MOST_ASIDE;
-        if aside {
-            state.aside += 1;
-        } else {
-            state.busy += 1;
-        }
-        Seat { lane: Arc::clone(self), aside, place: None }
+        let at = if ahead >= places && state.aside < MOST_ASIDE { At::Aside } else { At::Busy };
+        *state.count(at) += 1;
+        Seat { lane: Arc::clone(self), at, place: None }
     }
 
     /// How many more than can be at work are held, ready for the places that become free.
@@ -79,22 +82,40 @@ impl Lane {
     }
 }
 
+impl State {
+    fn count(&mut self, at: At) -> &mut usize {
+        match at {
+            At::Aside => &mut self.aside,
+            At::Busy => &mut self.busy,
+            At::Out => &mut self.out,
+        }
+    }
+}
+
+/// Where a delivery is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum At {
+    Aside,
+    Busy,
+    Out,
+}
+
 /// What a delivery takes of its lane. Dropped, it is free for the next one.
 #[derive(Debug)]
 pub(crate) struct Seat {
     lane: Arc<Lane>,
-    /// It waits behind so many of its account that it is not in the lane yet.
-    aside: bool,
+    at: At,
     place: Option<OwnedSemaphorePermit>,
 }
 
 impl Seat {
     /// It is its account's turn: what waited beside the lane is in it now.
     pub(super) fn come_forward(&mut self) {
-        if std::mem::take(&mut self.aside) {
+        if self.at == At::Aside {
             let mut state = self.lane.state();
             state.aside -= 1;
             state.busy += 1;
+            self.at = At::Busy;
         }
     }
 
@@ -107,20 +128,26 @@ impl Seat {
     /// It is out: recording that needs no place at the network.
     pub(crate) fn leave_network(&mut self) {
         self.place = None;
+        let mut state = self.lane.state();
+        if self.at == At::Busy && state.out < self.lane.most_out {
+            self.leave(&mut state);
+            state.out += 1;
+            self.at = At::Out;
+        }
+    }
+
+    /// Is not counted any more where it was, and tells if there is room now for what was left behind.
+    fn leave(&self, state: &mut State) {
+        *state.count(self.at) -= 1;
+        if self.at == At::Busy && state.more && state.busy == self.lane.most {
+            self.lane.wake.notify_one();
+        }
     }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        let mut state = self.lane.state();
-        if self.aside {
-            state.aside -= 1;
-            return;
-        }
-        state.busy -= 1;
-        if state.more && state.busy == self.lane.most {
-            self.lane.wake.notify_one();
-        }
+        self.leave(&mut self.lane.state());
     }
 }
 
@@ -132,7 +159,7 @@ mod tests {
 
     fn lane(most: usize) -> (Arc<Lane>, Arc<Notify>) {
         let wake = Arc::new(Notify::new());
-        (Lane::new(most, wake.clone()), wake)
+        (Lane::new(most, false, wake.clone()), wake)
     }
 
     fn told(wake: &Notify) -> bool {
@@ -182,5 +209,29 @@ mod tests {
         assert!(seats[2].take_place().now_or_never().is_none());
         seats[0].leave_network();
         seats[2].take_place().await;
+    }
+
+    #[test]
+    fn what_is_recorded_beside_makes_room_up_to_a_bound() {
+        let wake = Arc::new(Notify::new());
+        let lane = Lane::new(2, true, wake.clone());
+        let counts = || {
+            let state = lane.state();
+            (state.busy, state.out)
+        };
+        let mut seats: Vec<_> = (0..6).map(|_| lane.enter(0)).collect();
+        assert_eq!(lane.room(), 0);
+        seats[0].leave_network();
+        seats[0].leave_network();
+        assert_eq!(counts(), (5, 1), "once is enough");
+        for seat in &mut seats {
+            seat.leave_network();
+        }
+        assert_eq!(counts(), (4, 2), "as many as may be at the network");
+        seats.truncate(4);
+        assert_eq!(counts(), (2, 2));
+        assert!(told(&wake));
+        drop(seats);
+        assert_eq!(counts(), (0, 0));
     }
 }

@@ -138,7 +138,8 @@ impl Worker {
         let mut writing = tokio::spawn(writing);
         let stop = CancellationToken::new();
         let most = |platform: &Arc<dyn Platform>| in_flight.unwrap_or(platform.descriptor().flow.max_in_flight).max(1);
-        let lane = |platform| Lane::new(most(platform), wake.clone());
+        let beside = inner.store.writes_in_parallel();
+        let lane = |platform| Lane::new(most(platform), beside, wake.clone());
         let lanes = inner.platforms.iter().map(|(id, platform)| (id.clone(), lane(platform))).collect();
         let run = Arc::new(Run {
             inner,

@@ -270,7 +270,8 @@ pub trait JobStore: Debug + Send + Sync + 'static {
     /// one. Of a cancel and the write-ahead of the visible call exactly one counts, whichever comes first.
     ///
     /// # Errors
-    /// `Storage`; nothing is written then.
+    /// `Storage`. Nothing is written then, unless the answer was lost on its way; of a batch that tells only what is out, a part may be written.
+    /// Repeated, each write counts once.
     async fn record(&self, writes: &[PhaseWrite]) -> Result<Vec<Held>, Error>;
 
     /// Whether two batches of changes are written faster beside each other than as one.

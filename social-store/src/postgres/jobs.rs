@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::{
     desk::Desk,
-    usual::{Aheads, Outs},
+    usual::{Aheads, OUT, OUT_ALONE, Outs},
     writes::{Batch, Counted},
 };
 use crate::{
@@ -73,23 +73,31 @@ pub(super) async fn record(desks: &[Desk; 2], writes: &[PhaseWrite]) -> sqlx::Re
         None => desks[1].sit().await?,
     };
     let mut rounds = rounds(writes, |write| write.delivery);
-    if let [places] = &mut *rounds
-        && writes.iter().all(is_ahead)
-    {
-        // One statement, which is a transaction by itself.
-        round(&mut seat.connection, writes, places, &mut answers).await?;
-        seat.done();
-        return Ok(answers);
+    // In the order of ids, as every batch does it, so that two of them do not wait for each other.
+    rounds.iter_mut().for_each(|places| places.sort_unstable_by_key(|place| writes[*place].delivery));
+    // What most batches are is one statement, which is a transaction by itself.
+    if let [places] = &mut *rounds {
+        let mut counted = Counted::default();
+        let each = || places.iter().map(|place| &writes[*place]);
+        let ahead = each().all(is_ahead);
+        if ahead {
+            Aheads::of(each()).write(&mut seat.connection, &mut counted).await?;
+        } else if each().all(is_out) {
+            Outs::of(each()).write(OUT_ALONE, &mut seat.connection, &mut counted).await?;
+        }
+        places.retain(|place| !counted.note(writes, *place, &mut answers) && !ahead);
     }
-    seat.run("BEGIN").await?;
-    let mut shared = BTreeSet::new();
-    for mut places in rounds {
-        shared.extend(round(&mut seat.connection, writes, &mut places, &mut answers).await?);
+    if rounds.iter().any(|places| !places.is_empty()) {
+        seat.run("BEGIN").await?;
+        let mut shared = BTreeSet::new();
+        for places in &rounds {
+            shared.extend(round(&mut seat.connection, writes, places, &mut answers).await?);
+        }
+        if !shared.is_empty() {
+            follow(&mut seat.connection, shared).await?;
+        }
+        seat.run("COMMIT").await?;
     }
-    if !shared.is_empty() {
-        follow(&mut seat.connection, shared).await?;
-    }
-    seat.run("COMMIT").await?;
     seat.done();
     Ok(answers)
 }
@@ -98,17 +106,15 @@ pub(super) async fn record(desks: &[Desk; 2], writes: &[PhaseWrite]) -> sqlx::Re
 async fn round(
     connection: &mut PgConnection,
     writes: &[PhaseWrite],
-    places: &mut [usize],
+    places: &[usize],
     answers: &mut [Held],
 ) -> sqlx::Result<BTreeSet<Uuid>> {
-    // In the order of ids, as every batch does it, so that two of them do not wait for each other.
-    places.sort_unstable_by_key(|place| writes[*place].delivery);
     let mut counted = Counted::default();
     let each = || places.iter().map(|place| &writes[*place]);
     if each().all(is_ahead) {
         Aheads::of(each()).write(connection, &mut counted).await?;
     } else if each().all(is_out) {
-        Outs::of(each()).write(connection, &mut counted).await?;
+        Outs::of(each()).write(OUT, connection, &mut counted).await?;
     } else {
         // Together: one kind after the other would lock rows out of their order.
         let mut batch = Batch::default();
@@ -116,9 +122,7 @@ async fn round(
         batch.write(connection, &mut counted).await?;
     }
     for place in places {
-        if counted.held.contains(&writes[*place].delivery.uuid()) {
-            answers[*place] = Held::Yes;
-        }
+        counted.note(writes, *place, answers);
     }
     Ok(counted.shared)
 }

@@ -165,6 +165,7 @@ async fn no_statement_of_the_hot_path_walks_a_table() {
                 (writes::RECORD, RECORD, nulls(RECORD)),
                 (usual::AHEAD, ahead, nulls(ahead)),
                 (usual::OUT, out, nulls(out)),
+                (usual::OUT_ALONE, out, nulls(out)),
                 (jobs::RENEW, "uuid[], bigint[], timestamptz", format!("{ids}, {ones}, now()")),
                 (jobs::REST, "uuid[], bigint[], timestamptz", format!("{ids}, {ones}, now()")),
             ];

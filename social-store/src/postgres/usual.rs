@@ -21,23 +21,34 @@ pub(super) const AHEAD: &str = "WITH u AS ( \
      INSERT INTO post_logs (id, post_id, delivery_id, user_id, platform, event, success, attempt, response, created_at) \
      SELECT * FROM u RETURNING delivery_id, NULL::uuid";
 
-/// Writes after which a delivery is out. A post with one delivery is out with it.
-pub(super) const OUT: &str = "WITH u AS ( \
-         UPDATE deliveries d SET phase = 'published', checkpoint = NULL, remote_id = w.remote_id, permalink = w.permalink, published_at = w.at, \
-             attempt = w.attempt, crashes = w.crashes, wake_at = NULL, committing_since = NULL, error = NULL, updated_at = w.at, \
-             lease_until = NULL, worker = NULL \
-         FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) \
-             AS w (id, epoch, attempt, crashes, log_id, event, success, response, at, remote_id, permalink) \
-         WHERE d.id = w.id AND d.epoch = w.epoch \
-         RETURNING w.log_id, d.post_id, d.id, d.user_id, d.platform, w.event, w.success, w.attempt, w.response, w.at), \
-     l AS ( \
-         INSERT INTO post_logs (id, post_id, delivery_id, user_id, platform, event, success, attempt, response, created_at) \
-         SELECT * FROM u), \
-     s AS MATERIALIZED ( \
-         SELECT id, post_id, EXISTS (SELECT 1 FROM deliveries o WHERE o.post_id = u.post_id AND o.id <> u.id) AS several FROM u), \
-     p AS ( \
-         UPDATE posts p SET status = 'published' FROM s WHERE p.id = s.post_id AND NOT s.several) \
-     SELECT id, CASE WHEN several THEN post_id END FROM s";
+/// Writes after which a delivery is out, as `u`, and their rows of the history.
+macro_rules! out {
+    ($if:literal) => {
+        concat!(
+            "WITH u AS ( \
+                 UPDATE deliveries d SET phase = 'published', checkpoint = NULL, remote_id = w.remote_id, permalink = w.permalink, \
+                     published_at = w.at, attempt = w.attempt, crashes = w.crashes, wake_at = NULL, committing_since = NULL, error = NULL, \
+                     updated_at = w.at, lease_until = NULL, worker = NULL \
+                 FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) \
+                     AS w (id, epoch, attempt, crashes, log_id, event, success, response, at, remote_id, permalink) \
+                 WHERE d.id = w.id AND d.epoch = w.epoch",
+            $if,
+            " RETURNING w.log_id, d.post_id, d.id, d.user_id, d.platform, w.event, w.success, w.attempt, w.response, w.at), \
+             l AS ( \
+                 INSERT INTO post_logs (id, post_id, delivery_id, user_id, platform, event, success, attempt, response, created_at) \
+                 SELECT * FROM u) "
+        )
+    };
+}
+
+/// Those whose post has no other delivery: the post is out with them, and nothing else has to be looked at.
+pub(super) const OUT_ALONE: &str = concat!(
+    out!(" AND NOT EXISTS (SELECT 1 FROM deliveries o WHERE o.post_id = d.post_id AND o.id <> d.id)"),
+    ", p AS (UPDATE posts p SET status = 'published' FROM u WHERE p.id = u.post_id) SELECT id, NULL::uuid FROM u"
+);
+
+/// All others. Several deliveries decide the status of their posts.
+pub(super) const OUT: &str = concat!(out!(""), "SELECT id, post_id FROM u");
 
 /// The columns that come first in both.
 #[derive(Default)]
@@ -116,7 +127,7 @@ impl Aheads {
     }
 }
 
-/// The columns of [`OUT`].
+/// The columns of [`OUT_ALONE`] and [`OUT`].
 #[derive(Default)]
 pub(super) struct Outs {
     common: Common,
@@ -136,8 +147,14 @@ impl Outs {
         columns
     }
 
-    pub(super) async fn write(self, connection: &mut PgConnection, counted: &mut Counted) -> sqlx::Result<()> {
-        let rows = self.common.query(OUT).bind(self.remote_id).bind(self.permalink).fetch_all(connection).await?;
+    /// By [`OUT_ALONE`] or [`OUT`].
+    pub(super) async fn write(
+        self,
+        sql: &'static str,
+        connection: &mut PgConnection,
+        counted: &mut Counted,
+    ) -> sqlx::Result<()> {
+        let rows = self.common.query(sql).bind(self.remote_id).bind(self.permalink).fetch_all(connection).await?;
         counted.take(&rows)
     }
 }

@@ -2,7 +2,11 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use social_core::{id::RemotePostId, phase::RemotePost, store::PhaseWrite};
+use social_core::{
+    id::RemotePostId,
+    phase::RemotePost,
+    store::{Held, PhaseWrite},
+};
 use sqlx::{PgConnection, postgres::PgRow};
 use uuid::Uuid;
 
@@ -19,7 +23,7 @@ use crate::{
 #[derive(Debug, Default)]
 pub(super) struct Counted {
     /// The deliveries for which they counted.
-    pub(super) held: HashSet<Uuid>,
+    held: HashSet<Uuid>,
     /// The posts whose status several deliveries decide.
     pub(super) shared: BTreeSet<Uuid>,
 }
@@ -33,6 +37,15 @@ impl Counted {
             self.shared.extend(row.maybe_id()?);
         }
         Ok(())
+    }
+
+    /// Writes down whether the write at `place` counted, and answers with it.
+    pub(super) fn note(&self, writes: &[PhaseWrite], place: usize, answers: &mut [Held]) -> bool {
+        let held = self.held.contains(&writes[place].delivery.uuid());
+        if held {
+            answers[place] = Held::Yes;
+        }
+        held
     }
 }
 
