@@ -24,10 +24,10 @@ impl Certificate {
     /// # Errors
     /// If it cannot be made or written.
     pub fn make() -> Result<Self, Failure> {
-        let CertifiedKey { cert, signing_key } = generate_simple_self_signed(["127.0.0.1".to_owned()])?;
+        let CertifiedKey { cert, key_pair } = generate_simple_self_signed(["127.0.0.1".to_owned()])?;
         let made = Self(TempDir::new()?);
         fs::write(made.path(), cert.pem())?;
-        fs::write(made.key(), signing_key.serialize_pem())?;
+        fs::write(made.key(), key_pair.serialize_pem())?;
         Ok(made)
     }
 

@@ -30,6 +30,7 @@ use std::{
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use jiff::Timestamp;
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
+use tokio_util::task::TaskTracker;
 
 use self::{cache::Cache, life::Life};
 use crate::{
@@ -96,6 +97,8 @@ struct Inner {
     flights: Mutex<HashMap<ConnectionId, Arc<AsyncMutex<()>>>>,
     /// How far the last sweep came behind those that end soonest.
     swept_to: Mutex<Option<(Timestamp, ConnectionId)>>,
+    /// Refreshes that are under way. Closed, which keeps nothing out: it may be waited for at any time.
+    refreshes: TaskTracker,
 }
 
 /// What [`TokenKeeper::sweep`] did.
@@ -141,7 +144,9 @@ impl TokenKeeper {
             cache: Mutex::default(),
             flights: Mutex::default(),
             swept_to: Mutex::default(),
+            refreshes: TaskTracker::new(),
         };
+        inner.refreshes.close();
         Self { inner: Arc::new(inner) }
     }
 
@@ -218,6 +223,13 @@ impl TokenKeeper {
             }
         }
         Ok(swept)
+    }
+
+    /// Completes when no refresh is under way: what the networks gave is stored, or kept on disk. A process that ends before that may take the
+    /// only copy of new tokens with it, and where the network rotates refresh tokens, a person has to connect again. A [`Worker`](crate::Worker)
+    /// that is stopped waits for it; call it in programs that use tokens without one. May be called at any time, and dropped.
+    pub async fn finish(&self) {
+        self.inner.refreshes.wait().await;
     }
 
     /// Forgets what is in memory about a connection. Call it when the connection is erased.
@@ -318,7 +330,7 @@ impl Inner {
                 RefreshLease::Won => {
                     let job = Arc::clone(self).refresh(stored, current, adapter, forced);
                     // A task of its own: it must not end half-way because the caller did.
-                    let task = tokio::spawn(async move {
+                    let task = self.refreshes.spawn(async move {
                         let outcome = job.await;
                         drop(flight);
                         outcome

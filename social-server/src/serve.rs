@@ -188,7 +188,13 @@ impl Running {
                 }
             }
         }
-        if tokio::time::timeout_at(end, state.finish_tasks()).await.is_err() {
+        if tokio::time::timeout_at(end, async {
+            state.finish_tasks().await;
+            state.social().keeper().finish().await;
+        })
+        .await
+        .is_err()
+        {
             tracing::warn!("some work whose callers had gone away was cut short");
         }
     }

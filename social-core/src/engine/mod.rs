@@ -120,7 +120,7 @@ impl Worker {
     }
 
     /// Works until `shutdown` completes. Then nothing new is begun, what has not been sent is handed back, and calls that are under way
-    /// are finished and recorded, within 25 seconds.
+    /// (refreshes of tokens among them) are finished and recorded, within 25 seconds.
     ///
     /// # Errors
     /// `Storage` if the store cannot be reached at the start; a store that goes away later is waited for.
@@ -183,6 +183,11 @@ impl Worker {
             tasks.shutdown().await;
         }
         background.shutdown().await;
+        if tokio::time::timeout_at(ends, run.inner.keeper.finish()).await.is_err() {
+            tracing::warn!(
+                "new tokens took too long; a network that had given them already may ask their persons to connect again"
+            );
+        }
         let (left, store) = (run.leases.all(), run.inner.store.clone());
         // The journal ends when the last sender is gone. What it still holds is written first: handing back moves the epoch on.
         drop(run);
@@ -416,7 +421,11 @@ impl Run {
         loop {
             let outcome = match chore {
                 Chore::Reclaim => self.reclaim().await,
-                Chore::Sweep => self.inner.keeper.sweep(100).await.map(drop),
+                Chore::Sweep => match self.stop.run_until_cancelled(self.inner.keeper.sweep(100)).await {
+                    Some(swept) => swept.map(drop),
+                    // Refreshes that are under way are finished without it; none is begun any more.
+                    None => return,
+                },
                 Chore::Calibrate => calibrate(&self.inner).await,
                 Chore::Tidy => tidy(&self.inner).await.map(drop),
             };

@@ -21,6 +21,7 @@ use social_core::{
     },
     secret::{AccessToken, AuthCode, RefreshToken},
     text::TextUnit,
+    time::{later, signed},
 };
 use tokio::sync::Notify;
 
@@ -35,7 +36,7 @@ pub enum Turn {
     Hang,
     /// Panics: an adapter with a fault.
     Panic,
-    /// Answers to `prepare` or `settle`: look again after so long.
+    /// Answers to `prepare` or `settle`: look again after so long. Answers to `refresh` after so long.
     Wait(Duration),
     /// Answers to `reconcile`.
     Say(Reconciled),
@@ -303,6 +304,11 @@ impl Connect for FakePlatform {
         match turn {
             Turn::Fail(error) | Turn::FailAfter(error) => Err(error),
             Turn::Hang => std::future::pending().await,
+            Turn::Wait(after) => {
+                let tokens = self.fresh_tokens(cx);
+                cx.clock().sleep_until(later(cx.now(), signed(after))).await;
+                Ok(tokens)
+            }
             _ => Ok(self.fresh_tokens(cx)),
         }
     }

@@ -10,7 +10,7 @@ use social_core::{
     phase::RemotePost,
     platform::Reconciled,
     social::{CallbackQuery, Resolution, Scheduled, Scheduler},
-    store::{AdminStore as _, ClaimRequest, Delivery, JobStore as _, Lane, PostStore as _},
+    store::{AccountStore as _, AdminStore as _, ClaimRequest, Delivery, JobStore as _, Lane, PostStore as _},
     time::{Clock as _, ManualClock, SeededChance, later, signed},
 };
 use social_testkit::{
@@ -546,6 +546,28 @@ async fn a_claim_whose_answer_is_on_its_way_when_the_worker_stops_is_handed_back
     running.await.unwrap().unwrap();
     assert!(network.posts().is_empty());
     assert_eq!(shop.store.claim_due(&shop.claim()).await.unwrap().len(), 1, "another worker can have it at once");
+}
+
+/// The network has given new tokens, which exist nowhere else, and their answer is on its way.
+#[tokio::test]
+async fn a_refresh_that_is_under_way_when_the_worker_stops_is_stored() {
+    let network = FakeNetwork::default();
+    let shop = shop(&network).await;
+    let version = async || shop.store.connections(shop.user).await.unwrap()[0].version;
+    let before = version().await;
+    let slow = Duration::from_secs(5);
+    network.next("refresh", Turn::Wait(slow));
+    shop.clock.advance(Duration::from_secs(7200));
+    let (running, stop) = shop.run();
+    shop.until("it refreshes", async || network.calls("refresh") == 1).await;
+    stop.send(()).unwrap();
+    for _ in 0..50 {
+        tokio::task::yield_now().await;
+    }
+    assert!(!running.is_finished(), "the answer is awaited");
+    shop.clock.advance(slow);
+    running.await.unwrap().unwrap();
+    assert_eq!(version().await, before.next());
 }
 
 #[tokio::test]

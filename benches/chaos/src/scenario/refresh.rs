@@ -34,6 +34,8 @@ const LIFE: Duration = Duration::from_secs(100);
 const SETTLED_WITHIN: Duration = Duration::from_secs(120 + 15);
 /// What the clocks of processes may differ by.
 const RESIDUE: SignedDuration = SignedDuration::from_secs(1);
+/// How long new tokens are on their way, on the machine, when workers are told to stop.
+const SLOW_MS: u64 = 1000;
 const PATIENCE: Duration = Duration::from_secs(120);
 /// How often, on the machine, connections are looked at.
 const LOOK: Duration = Duration::from_millis(200);
@@ -134,6 +136,16 @@ async fn expire(
         if started.elapsed() > PATIENCE * 10 {
             return Err(format!("only {expired} tokens expired").into());
         }
+    }
+    // Those who are told to stop are in the middle of refreshes, whose answers are the only copy of new tokens.
+    let slow = FaultSpec::new("x", TOKEN, When::After, Fault::Hang { hang_ms: SLOW_MS, late: false });
+    stage.sandbox().arm(&[slow]).await?;
+    while stage.sandbox().faults().await?.iter().all(|fault| fault.hits == 0) {
+        if started.elapsed() > PATIENCE * 10 {
+            return Err("no refresh is made any more".into());
+        }
+        tokio::time::sleep(LOOK).await;
+        expired += look(stage, &mut known, outcome).await?;
     }
     for worker in &workers {
         worker.signal("TERM").await?;
