@@ -26,6 +26,16 @@ fn a_small_backlog_is_drained_without_a_duplicate() {
 }
 
 #[test]
+fn workers_in_processes_of_their_own_share_a_backlog_over_tls() {
+    let arguments = ["--store", "sqlite", "--posts", "200", "--accounts", "10", "--processes", "2", "--tls"];
+    let result = measured(env!("CARGO_BIN_EXE_drain"), &arguments);
+    assert_eq!((&result["delivered"], &result["duplicates"]), (&200.into(), &0.into()), "{result}");
+    for number in ["posts_per_s", "cpu_s_per_1000", "peak_rss_mb"] {
+        assert!(result[number].as_f64().unwrap() > 0.0, "{number} in {result}");
+    }
+}
+
+#[test]
 fn posts_in_the_future_arrive_once_and_not_early() {
     let arguments = ["--store", "sqlite", "--rate", "50", "--seconds", "1", "--accounts", "10"];
     let result = measured(env!("CARGO_BIN_EXE_lateness"), &arguments);
@@ -74,8 +84,23 @@ async fn a_small_backlog_is_drained_over_postgres() {
     let name = format!("bench_{}", std::process::id());
     let mut admin = PgConnection::connect(&server.admin_url()).await.unwrap();
     raw_sql(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"))).execute(&mut admin).await.unwrap();
-    let arguments = ["--store", "postgres", "--posts", "200", "--accounts", "10", "--database-url", &server.url(&name)];
+    let url = server.url(&name);
+    let arguments =
+        ["--store", "postgres", "--posts", "200", "--accounts", "10", "--processes", "2", "--database-url", &url];
     let result = measured(env!("CARGO_BIN_EXE_drain"), &arguments);
     raw_sql(sqlx::AssertSqlSafe(format!("DROP DATABASE {name} WITH (FORCE)"))).execute(&mut admin).await.unwrap();
     assert_eq!((&result["delivered"], &result["duplicates"]), (&200.into(), &0.into()), "{result}");
+}
+
+#[cfg(feature = "postgres")]
+#[test]
+fn a_database_can_be_far_away() {
+    if social_testkit::pg::Server::start_as_shipped().is_none() {
+        return;
+    }
+    let arguments = ["--store", "postgres", "--posts", "200", "--accounts", "10", "--database-delay-ms", "100"];
+    let result = measured(env!("CARGO_BIN_EXE_drain"), &arguments);
+    assert_eq!((&result["delivered"], &result["duplicates"]), (&200.into(), &0.into()), "{result}");
+    let took = 200.0 / result["posts_per_s"].as_f64().unwrap();
+    assert!(took >= 0.4, "a claim and what came of it go to the database and back: {result}");
 }
