@@ -226,7 +226,7 @@ impl TokenKeeper {
     }
 
     /// Completes when no refresh is under way: what the networks gave is stored, or kept on disk. A process that ends before that may take the
-    /// only copy of new tokens with it, and where the network rotates refresh tokens, a person has to connect again. A [`Worker`](crate::Worker)
+    /// only copy of new tokens with it, and where the network rotates refresh tokens, a person has to connect again. A [`Worker`](crate::engine::Worker)
     /// that is stopped waits for it; call it in programs that use tokens without one. May be called at any time, and dropped.
     pub async fn finish(&self) {
         self.inner.refreshes.wait().await;
