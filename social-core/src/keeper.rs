@@ -32,7 +32,7 @@ use jiff::Timestamp;
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 use tokio_util::task::TaskTracker;
 
-use self::{cache::Cache, life::Life};
+use self::{cache::Cache, life::Life, refresh::Tried};
 use crate::{
     account::{ConnectionStatus, TokenSet, Version},
     context::CallContext,
@@ -292,6 +292,7 @@ impl Inner {
         need: Need<'_>,
         flight: OwnedMutexGuard<()>,
     ) -> Result<Served, Error> {
+        let flight = Arc::new(flight);
         let is_refused =
             |tokens: &TokenSet| matches!(need, Need::Instead(used) if tokens.access.same(used.access.expose()));
         let mut waited = Duration::ZERO;
@@ -326,33 +327,34 @@ impl Inner {
             if forced && now < later(stored.connection.updated_at, signed(TOO_YOUNG)) {
                 return Err(too_young());
             }
-            match self.lease(&stored, style, now).await? {
-                RefreshLease::Won => {
-                    let job = Arc::clone(self).refresh(stored, current, adapter, forced);
-                    // A task of its own: it must not end half-way because the caller did.
-                    let task = self.refreshes.spawn(async move {
-                        let outcome = job.await;
-                        drop(flight);
-                        outcome
-                    });
-                    return task.await.unwrap_or_else(|e| {
-                        Err(Error::new(ErrorKind::Unexpected, "token.refresh")
-                            .message("the refresh was interrupted")
-                            .source(e)
-                            .effect_none())
-                    });
-                }
-                RefreshLease::Stale => {}
-                RefreshLease::Busy { until } if !forced && life.is_usable(now) => {
+            let under_way = self.refreshes.token();
+            let job = Arc::clone(self).refresh(stored.clone(), Arc::clone(&current), adapter, forced, under_way);
+            let held = Arc::clone(&flight);
+            // A task of its own: it must not end half-way because the caller did.
+            let task = tokio::spawn(async move {
+                let outcome = job.await;
+                drop(held);
+                outcome
+            });
+            let tried = task.await.unwrap_or_else(|e| {
+                Err(Error::new(ErrorKind::Unexpected, "token.refresh")
+                    .message("the refresh was interrupted")
+                    .source(e)
+                    .effect_none())
+            });
+            match tried? {
+                Tried::Done(served) => return Ok(served),
+                Tried::Stale => {}
+                Tried::Busy { until } if !forced && life.is_usable(now) => {
                     self.cache().keep(id, stored.connection.version, &current, Some(until.min(life.usable_until())));
                     return Ok(Served::as_they_are(current));
                 }
-                RefreshLease::Busy { .. } if matches!(need, Need::Upkeep) => return Ok(Served::as_they_are(current)),
+                Tried::Busy { .. } if matches!(need, Need::Upkeep) => return Ok(Served::as_they_are(current)),
                 // After a failure the lease is a pause: there is nothing to wait for.
-                RefreshLease::Busy { until } if stored.refresh_failures > 0 || waited >= WAIT_FOR_OTHERS => {
+                Tried::Busy { until } if stored.refresh_failures > 0 || waited >= WAIT_FOR_OTHERS => {
                     return Err(pausing(now, until));
                 }
-                RefreshLease::Busy { until } => {
+                Tried::Busy { until } => {
                     waited += LOOK_EVERY;
                     self.cx.clock().sleep_until(later(now, signed(LOOK_EVERY)).min(until)).await;
                 }
@@ -398,15 +400,6 @@ impl Inner {
 
     fn swept_to(&self) -> Option<(Timestamp, ConnectionId)> {
         *self.swept_to.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    async fn lease(&self, stored: &StoredTokens, style: RefreshStyle, now: Timestamp) -> Result<RefreshLease, Error> {
-        if let Some(until) = stored.refresh_lease_until.filter(|until| *until > now) {
-            return Ok(RefreshLease::Busy { until });
-        }
-        let until = later(now, signed(LEASE));
-        let (id, version, rotates) = (stored.connection.id, stored.connection.version, style == RefreshStyle::Rotating);
-        in_time("token.lease", self.store.lease_refresh(id, version, now, until, rotates)).await
     }
 
     async fn open(&self, stored: &StoredTokens) -> Result<Arc<TokenSet>, Error> {

@@ -195,7 +195,9 @@ impl Running {
         .await
         .is_err()
         {
-            tracing::warn!("some work whose callers had gone away was cut short");
+            tracing::warn!(
+                "work whose callers had gone away, or new tokens that were not stored yet, took too long and were cut short"
+            );
         }
     }
 }

@@ -112,7 +112,7 @@ impl Worker {
     }
 
     /// How many deliveries of one network are in flight at the most, instead of what the network's descriptor says. Up to half as many again are
-    /// held ready for the places that become free.
+    /// held ready for the places that become free; on a store that writes in parallel, up to as many again may be on their way into it.
     #[must_use]
     pub fn in_flight(mut self, most: usize) -> Self {
         self.in_flight = Some(most.max(1));
@@ -183,16 +183,22 @@ impl Worker {
             tasks.shutdown().await;
         }
         background.shutdown().await;
-        if tokio::time::timeout_at(ends, run.inner.keeper.finish()).await.is_err() {
+        let (left, store, keeper) = (run.leases.all(), run.inner.store.clone(), run.inner.keeper.clone());
+        // The journal ends when the last sender is gone. What it still holds is written first: handing back moves the epoch on.
+        drop(run);
+        // A refresh that a driver began last gets as long as the journal.
+        let write_ends = tokio::time::Instant::now() + WRITE_WITHIN;
+        let (written, renewed) = tokio::join!(
+            tokio::time::timeout_at(write_ends, &mut writing),
+            tokio::time::timeout_at(ends.max(write_ends), keeper.finish())
+        );
+        if renewed.is_err() {
             tracing::warn!(
                 "new tokens took too long; a network that had given them already may ask their persons to connect again"
             );
         }
-        let (left, store) = (run.leases.all(), run.inner.store.clone());
-        // The journal ends when the last sender is gone. What it still holds is written first: handing back moves the epoch on.
-        drop(run);
-        let last = tokio::time::Instant::now() + WRITE_WITHIN + KEEP_WITHIN;
-        let written = tokio::time::timeout(WRITE_WITHIN, &mut writing).await.is_ok();
+        let written = written.is_ok();
+        let last = tokio::time::Instant::now().max(write_ends) + KEEP_WITHIN;
         if !written {
             ending.cancel();
             let kept = tokio::time::timeout(KEEP_WITHIN, writing).await.is_ok();

@@ -34,7 +34,7 @@ use crate::{
     error::{Error, ErrorKind},
     id::ConnectionId,
     meter,
-    store::{Held, PhaseWrite, Store, TokenUpdate},
+    store::{Held, PhaseWrite, Store, Swap, TokenUpdate},
     time::{Clock, later, signed},
 };
 
@@ -162,16 +162,39 @@ impl Spill {
         self.keep(vec![Record::outcome(write, doubt)]).await
     }
 
-    /// Keeps sealed tokens that the store did not take. They are ciphertext, bound to their place as in the store.
-    pub(crate) async fn keep_tokens(&self, id: ConnectionId, seen: Version, update: &TokenUpdate) -> bool {
-        self.keep(vec![Record::tokens(id, seen, update)]).await
-    }
-
-    /// Sealed tokens are in the store, or not needed any more.
-    pub(crate) async fn tokens_done(&self, id: ConnectionId, seen: Version) {
-        if self.kept() > 0 {
-            self.done([Key::Tokens(id, seen)]).await;
+    /// Watches over sealed tokens on their way into the store, in place of those of version `seen`. They are kept on disk as soon as the store
+    /// fails for now or is slow, as ciphertext, bound to their place as in the store. `kept` is called once they are there.
+    ///
+    /// # Errors
+    /// What `storing` says.
+    pub(crate) async fn attend_tokens(
+        &self,
+        clock: &Arc<dyn Clock>,
+        (id, seen, update): (ConnectionId, Version, &TokenUpdate),
+        storing: impl Future<Output = Result<Swap, Error>> + Send,
+        mut kept: impl FnMut() + Send,
+    ) -> Result<Swap, Error> {
+        let mut keep = async || {
+            if self.keep(vec![Record::tokens(id, seen, update)]).await {
+                kept();
+            }
+        };
+        tokio::pin!(storing);
+        let mut slow = false;
+        let outcome = tokio::select! {
+            outcome = &mut storing => outcome,
+            () = clock.sleep_until(later(clock.now(), signed(SLOW))), if self.own.is_some() => {
+                slow = true;
+                // Both at once: a disk that hangs must not keep a transaction open.
+                futures_util::future::join(storing, keep()).await.0
+            }
+        };
+        match &outcome {
+            Ok(_) if self.kept() > 0 => self.done([Key::Tokens(id, seen)]).await,
+            Err(error) if error.kind() == ErrorKind::Storage && !slow => keep().await,
+            _ => {}
         }
+        outcome
     }
 
     /// Writes records to disk. Answers whether all are there.

@@ -2,6 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
+use jiff::Timestamp;
+use tokio_util::task::task_tracker::TaskTrackerToken;
+
 use super::{Inner, LEASE, Served, can_refresh, dead, gone, life::Life, token_binding, vault_failed};
 use crate::{
     account::{ConnectionStatus, TokenSet},
@@ -12,7 +15,7 @@ use crate::{
     meter,
     platform::Platform,
     retry::{Jitter, RetryPolicy},
-    store::{SealedTokens, StoredTokens, Swap, TokenUpdate},
+    store::{RefreshLease, SealedTokens, StoredTokens, Swap, TokenUpdate},
     time::{later, positive, signed},
     trace,
 };
@@ -36,16 +39,33 @@ const SAVE_FOR: Duration = Duration::from_secs(24 * 3600);
 /// After this many failures in a row, about three hours, somebody should know.
 const FAILURES_TO_WARN: u32 = 15;
 
+/// What came of trying to refresh.
+pub(super) enum Tried {
+    /// This worker had the lease.
+    Done(Served),
+    /// Somebody else is at it, or it is pausing.
+    Busy { until: Timestamp },
+    /// The tokens were another version: read again.
+    Stale,
+}
+
 impl Inner {
-    /// Asks the network for new tokens and records what came of it. The caller holds the lease and, on a rotating network, the intent.
-    /// `forced` says that the old tokens were refused and must not be given out again.
+    /// Takes the lease and, on a rotating network, notes the intent; asks the network for new tokens and records what came of it. `forced`
+    /// says that the old tokens were refused and must not be given out again. `under_way` is given back when nothing would be lost with
+    /// this process any more.
     pub(super) async fn refresh(
         self: Arc<Self>,
         stored: StoredTokens,
         current: Arc<TokenSet>,
         adapter: Arc<dyn Platform>,
         forced: bool,
-    ) -> Result<Served, Error> {
+        under_way: TaskTrackerToken,
+    ) -> Result<Tried, Error> {
+        match self.lease(&stored, adapter.descriptor().tokens.refresh).await? {
+            RefreshLease::Won => {}
+            RefreshLease::Busy { until } => return Ok(Tried::Busy { until }),
+            RefreshLease::Stale => return Ok(Tried::Stale),
+        }
         // An adapter that makes several calls must not outlive the lease.
         let patience = LEASE.mul_f64(0.75);
         let connection = &stored.connection;
@@ -57,9 +77,20 @@ impl Inner {
         let outcome = asked.as_ref().map_or_else(|error| error.kind().as_str(), |_| "ok");
         meter::refreshed(&stored.connection.platform, outcome);
         match asked {
-            Ok(new) => self.renewed(stored, Arc::new(new), &*adapter).await,
+            Ok(new) => self.renewed(stored, Arc::new(new), &*adapter, under_way).await,
             Err(error) => self.failed(stored, current, &*adapter, error, forced).await,
         }
+        .map(Tried::Done)
+    }
+
+    async fn lease(&self, stored: &StoredTokens, style: RefreshStyle) -> Result<RefreshLease, Error> {
+        let now = self.cx.now();
+        if let Some(until) = stored.refresh_lease_until.filter(|until| *until > now) {
+            return Ok(RefreshLease::Busy { until });
+        }
+        let until = later(now, signed(LEASE));
+        let (id, version, rotates) = (stored.connection.id, stored.connection.version, style == RefreshStyle::Rotating);
+        in_time("token.lease", self.store.lease_refresh(id, version, now, until, rotates)).await
     }
 
     async fn renewed(
@@ -67,17 +98,19 @@ impl Inner {
         stored: StoredTokens,
         new: Arc<TokenSet>,
         adapter: &dyn Platform,
+        under_way: TaskTrackerToken,
     ) -> Result<Served, Error> {
         let (id, seen) = (stored.connection.id, stored.connection.version);
         // From here on this is the only copy of what the network gave.
         self.cache().keep_unsaved(id, seen, &new);
         let style = adapter.descriptor().tokens.refresh;
-        let tokens = match self.save(&stored, &new, style).await {
+        let mut only_copy = Some(under_way);
+        let tokens = match self.save(&stored, &new, style, &mut only_copy).await {
             Ok(tokens) => tokens,
             Err(error) if is_passing(&error) => {
                 tracing::warn!(connection.id = %id, %error, "new tokens could not be stored yet; they are kept in memory");
                 let (keeper, tokens) = (Arc::clone(&self), Arc::clone(&new));
-                tokio::spawn(async move { keeper.save_later(stored, tokens, style).await });
+                tokio::spawn(keeper.save_later(stored, tokens, style, only_copy));
                 new
             }
             Err(error) => {
@@ -88,12 +121,14 @@ impl Inner {
         Ok(Served { tokens, renewed: true, noticed: false, failed: None })
     }
 
-    /// Stores new tokens if those that they replace are still there. Answers with the tokens that count afterwards.
+    /// Stores new tokens if those that they replace are still there. Answers with the tokens that count afterwards. Empties `only_copy` once
+    /// they are on disk, be it beside a store that does not take them.
     async fn save(
         &self,
         stored: &StoredTokens,
         new: &Arc<TokenSet>,
         style: RefreshStyle,
+        only_copy: &mut Option<TaskTrackerToken>,
     ) -> Result<Arc<TokenSet>, Error> {
         let connection = &stored.connection;
         let now = self.cx.now();
@@ -116,14 +151,12 @@ impl Inner {
             status: renewed.status,
             at: now,
         };
-        let replaced = in_time("token.store", self.store.replace(connection.id, connection.version, &update)).await;
-        match &replaced {
-            Ok(_) => self.spill.tokens_done(connection.id, connection.version).await,
-            Err(error) if is_passing(error) => {
-                self.spill.keep_tokens(connection.id, connection.version, &update).await;
-            }
-            Err(_) => {}
-        }
+        let storing = in_time("token.store", self.store.replace(connection.id, connection.version, &update));
+        let kept = || drop(only_copy.take());
+        let replaced = self
+            .spill
+            .attend_tokens(self.cx.clock(), (connection.id, connection.version, &update), storing, kept)
+            .await;
         match replaced? {
             Swap::Done => {
                 let mut cache = self.cache();
@@ -149,7 +182,13 @@ impl Inner {
     }
 
     /// Goes on trying to store the only copy of new tokens.
-    async fn save_later(self: Arc<Self>, stored: StoredTokens, new: Arc<TokenSet>, style: RefreshStyle) {
+    async fn save_later(
+        self: Arc<Self>,
+        stored: StoredTokens,
+        new: Arc<TokenSet>,
+        style: RefreshStyle,
+        mut only_copy: Option<TaskTrackerToken>,
+    ) {
         let id = stored.connection.id;
         let mut pause = Duration::from_millis(250);
         let give_up = later(self.cx.now(), signed(SAVE_FOR));
@@ -160,7 +199,7 @@ impl Inner {
             if self.cache().unsaved(id, stored.connection.version).is_none() {
                 return;
             }
-            match self.save(&stored, &new, style).await {
+            match self.save(&stored, &new, style, &mut only_copy).await {
                 Ok(_) => {
                     tracing::info!(connection.id = %id, "tokens that were kept in memory are stored now");
                     return;

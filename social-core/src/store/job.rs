@@ -274,7 +274,8 @@ pub trait JobStore: Debug + Send + Sync + 'static {
     /// Repeated, each write counts once.
     async fn record(&self, writes: &[PhaseWrite]) -> Result<Vec<Held>, Error>;
 
-    /// Whether two batches of changes are written faster beside each other than as one.
+    /// Whether two batches of changes are written faster beside each other than as one. Then a delivery whose outcome is being recorded gives its
+    /// place at the network to the next.
     fn writes_in_parallel(&self) -> bool {
         false
     }

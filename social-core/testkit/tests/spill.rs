@@ -363,6 +363,25 @@ async fn new_tokens_outlive_their_process_sealed_and_replace_only_what_they_were
 }
 
 #[tokio::test]
+async fn new_tokens_are_on_disk_soon_when_the_store_hangs_and_then_nobody_waits_for_it() {
+    let world = World::new().await;
+    world.clock.advance(Duration::from_secs(7000));
+    let process = world.process();
+    // Two stages of the lease, then the write of what came: it hangs.
+    process.probe.die_at(2);
+    let (social, id) = (process.social.clone(), world.connection());
+    let asked = tokio::spawn(async move { social.keeper().tokens(id, None).await.map(drop) });
+    process.probe.died().await;
+    let finish = async |most| tokio::time::timeout(most, process.social.keeper().finish()).await;
+    assert!(finish(Duration::from_millis(50)).await.is_err(), "the only copy is in memory");
+    world.clock.advance(Duration::from_secs(2));
+    finish(Duration::from_secs(20)).await.expect("they are on disk");
+    assert_eq!(process.social.kept_on_disk(), 1);
+    assert!(!asked.is_finished());
+    asked.abort();
+}
+
+#[tokio::test]
 async fn nothing_that_is_printed_about_kept_tokens_holds_them() {
     let world = World::new().await;
     let process = world.lose_tokens().await;
